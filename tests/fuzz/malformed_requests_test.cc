@@ -1,5 +1,5 @@
-// 10,000 requests that nobody meant, against every method of every service:
-// random bytes, and messages that were valid before they were bent.
+// Sends 10,000 malformed requests to all methods of every service: random
+// bytes, and valid messages that were changed at random.
 
 #include <cstdint>
 #include <limits>
@@ -33,7 +33,8 @@ using google::protobuf::ServiceDescriptor;
 
 constexpr int kRequests = 10'000;
 constexpr uint32_t kSeed = 20240229;
-// Long enough for an answer, short enough for one that waits for its end.
+// Long enough for an answer, short enough for a call that waits until its
+// deadline.
 constexpr absl::Duration kTimeout = absl::Milliseconds(500);
 
 using Random = std::mt19937_64;
@@ -92,7 +93,7 @@ int64_t AnyNumber(Random& random) {
   }
 }
 
-// A string that may mean something, or nothing.
+// A random string, with or without a meaning for the field.
 std::string AnyString(const FieldDescriptor& field, Random& random) {
   const std::string kSome[] = {
       "vms/alpha",
@@ -179,7 +180,7 @@ void Fill(Message* message, int depth, Random& random) {
   }
 }
 
-// The VM of the message, so that more than its name is looked at.
+// Names an existing VM, so that the daemon checks more than the VM's name.
 void NameTheVm(Message* message) {
   const Descriptor& descriptor = *message->GetDescriptor();
   const FieldDescriptor* vm = descriptor.FindFieldByName("vm");
@@ -188,7 +189,8 @@ void NameTheVm(Message* message) {
   }
 }
 
-// The owner of the message's log, so that more than its token is looked at.
+// Sets the token of the log's owner, so that the daemon checks more than the
+// token.
 void NameTheOwner(Message* message) {
   const Descriptor& descriptor = *message->GetDescriptor();
   const Reflection& reflection = *message->GetReflection();
@@ -201,8 +203,8 @@ void NameTheOwner(Message* message) {
   }
 }
 
-// What has to come first on a stream of HarvestDirtyLog, so that more than the
-// beginning is looked at: it is open, and maybe a round is under way.
+// The messages that begin a stream of HarvestDirtyLog: the stream is open, and
+// a round may be in progress. So the daemon checks more than the first message.
 std::vector<std::string> BeginHarvest(Random& random) {
   v1::HarvestDirtyLogRequest open;
   open.mutable_open()->set_vm("vms/alpha");
@@ -226,10 +228,10 @@ std::string Bend(std::string bytes, Random& random) {
     case 1:
       return bytes.substr(0, at);
     case 2:
-      // A number of eleven bytes, one more than there are.
+      // A varint of eleven bytes; the longest valid one has ten.
       return bytes.insert(at, std::string(11, '\xff'));
     case 3:
-      // A length that reaches far beyond the end.
+      // A length that reaches far beyond the end of the message.
       return bytes + "\x0a\xff\xff\xff\xff\x07";
     default:
       return bytes + bytes;
@@ -249,12 +251,12 @@ std::string MalformedRequest(const MethodDescriptor& method, Random& random) {
   Fill(message.get(), 4, random);
   if (Below(random, 4) != 0) NameTheVm(message.get());
   if (Below(random, 2) != 0) NameTheOwner(message.get());
-  // Deterministic, though this only matters for maps.
+  // The bytes depend only on the seed, except for the order of maps.
   std::string bytes = message->SerializePartialAsString();
   return kind < 4 ? Bend(std::move(bytes), random) : bytes;
 }
 
-// Whether the daemon would see a message in it.
+// Whether the daemon can parse the bytes as a message.
 bool Parses(const MethodDescriptor& method, const std::string& bytes) {
   const std::unique_ptr<Message> message(MessageFactory::generated_factory()
                                              ->GetPrototype(method.input_type())
@@ -262,8 +264,8 @@ bool Parses(const MethodDescriptor& method, const std::string& bytes) {
   return message->ParseFromString(bytes);
 }
 
-// What came in between must not pile up: no VM but alpha, no operations, no
-// guest that runs.
+// Stops all workloads and deletes all operations and all VMs but alpha, so that
+// they do not accumulate.
 void TidyUp(const TestClient& client) {
   const auto workloads =
       client.Must(&lab::v1::WorkloadService::Stub::ListWorkloads,
@@ -329,7 +331,7 @@ TEST(MalformedRequestsTest, DaemonStaysHealthyAndAnswersEachOne) {
     const bool parses = Parses(method, messages.back());
     if (!parses) ++unreadable;
     if (code == grpc::StatusCode::OK) ++served[method.name()];
-    // More than the answer to open.
+    // A message after the answer to `open` was served.
     if (begins_well && result.messages.size() > 1) {
       ++served["behind open"];
     }
@@ -337,7 +339,8 @@ TEST(MalformedRequestsTest, DaemonStaysHealthyAndAnswersEachOne) {
     if (code != grpc::StatusCode::OK &&
         code != grpc::StatusCode::DEADLINE_EXCEEDED) {
       const ErrorFacts facts = FactsOf(result.status);
-      // A beginning may be refused too, for example without a log.
+      // A message before the malformed one may be refused too, for example
+      // without a log.
       EXPECT_TRUE(parses || begins_well || facts.reason == "INVALID_REQUEST")
           << "request " << i << " to " << method.full_name() << ": " << code
           << " " << facts.reason;
@@ -350,11 +353,12 @@ TEST(MalformedRequestsTest, DaemonStaysHealthyAndAnswersEachOne) {
     }
     ASSERT_TRUE(daemon.process().running())
         << "request " << i << " to " << method.full_name();
-    // Often: a log that was stopped refuses all that comes behind.
+    // Do this often, since a stopped log refuses all later requests to it.
     if (i % 200 == 199) TidyUp(client);
   }
   EXPECT_GT(refused, kRequests / 4);
-  // Many must get past the checks, or the test would look at those only.
+  // Many requests must pass the first checks, or the test would cover only
+  // those checks.
   EXPECT_LT(refused, kRequests - kRequests / 20);
   EXPECT_GT(unreadable, kRequests / 20);
   for (const char* name : {"SealDirtyLog", "AcknowledgePages", "StopDirtyLog",

@@ -1,5 +1,5 @@
-// AgeRange through the daemon: what a huge page that is cut by the ranges says,
-// and what was_fast means.
+// AgeRange through the daemon: the age of a huge page of which a range covers
+// only a part, and the meaning of was_fast.
 
 #include <cstdint>
 #include <string>
@@ -33,7 +33,7 @@ class AgingTest : public ::testing::Test {
     request.set_mode(mode);
     return daemon_.client().Must(&v1::AgingService::Stub::AgeRange, request);
   }
-  // What the answers have in common if clearing changes nothing.
+  // The part of the answer that is the same with and without clearing.
   static std::string Found(const v1::AgeRangeResponse& response) {
     std::string text = absl::StrCat(response.young_page_count(), " young, ",
                                     response.old_page_count(), " old");
@@ -54,13 +54,14 @@ TEST_F(AgingTest, ClearingAnswersWhatTestingDoesWhereverTheRangesCut) {
   } cases[] = {
       {{Range(512 * kMiB, 1536 * kMiB)}, 393'216},
       {{Range(kPage, 2 * kGiB - kPage)}, 524'287},
-      // In one huge page, with a hole, and in the other order.
+      // The ranges lie in one huge page, have a gap between them, and are in
+      // descending order.
       {{Range(700 * kMiB, 3 * kMiB), Range(10 * kMiB, kMiB)}, 1024},
       {{Range(0, kGiB), Range(512 * kMiB, kGiB)}, 393'216},
   };
   for (const auto& [ranges, young] : cases) {
-    // A guest that has not run yet: where its TLB knows a page, the processor
-    // does not set Accessed again.
+    // The guest must not have run before: the processor does not set Accessed
+    // again for a page that is in its TLB.
     daemon_.client().CallText("mmud.v1.VmService/DeleteVm",
                               "name: 'vms/alpha'");
     const Guest guest(daemon_.client(), "alpha",

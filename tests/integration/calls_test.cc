@@ -1,5 +1,5 @@
-// Many calls at once: none takes what another kind needs, and who is refused
-// hears by which limit.
+// Many concurrent calls: the calls of one kind take no place of another kind,
+// and an error of a refused call names the limit.
 
 #include <atomic>
 #include <deque>
@@ -28,13 +28,13 @@ using google::longrunning::Operation;
 using google::longrunning::Operations;
 using google::longrunning::WaitOperationRequest;
 
-// For an operation that goes on until it is cancelled.
+// A slot for an operation that continues until it is cancelled.
 v1::Memslot HugeSlot() {
   return MakeSlot(4 * kMiB, v1::MEMORY_BACKING_ANONYMOUS, v1::PAGE_SIZE_2M);
 }
 
-// Calls in flight that need no thread of the test. All have ended when this
-// goes.
+// Concurrent calls that need no thread of the test. The destructor waits until
+// all have ended.
 template <typename Request, typename Response>
 class Calls {
  public:
@@ -73,7 +73,7 @@ class Calls {
     for (const Call& call : calls_) count += call.ended ? 1 : 0;
     return count;
   }
-  // Waits for the end of all.
+  // Waits until all calls have ended.
   void Join() const {
     EXPECT_TRUE(Eventually(
         [this] { return ended() == static_cast<int>(calls_.size()); }));
@@ -141,7 +141,7 @@ TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
     EXPECT_TRUE(facts.has_retry_info);
     EXPECT_EQ(waits.ended(), 0);
   }
-  // Who leaves gives its place back.
+  // A cancelled call gives its place back.
   EXPECT_TRUE(Eventually(
       [&] { return UseOf(daemon.client(), "max_waits").used_count() == 0; }));
   const v1::LimitUse use = UseOf(daemon.client(), "max_waits");
@@ -156,15 +156,14 @@ TEST(CallsTest, AWaitBeyondItsLimitIsRefusedAndNotAnsweredAtOnce) {
   daemon.client().Cancel(request.name());
 }
 
-// However slow its throttle makes it, a start takes no call and no thread of
-// those that calls have.
+// A start with a slow throttle takes no place and no thread of the calls.
 TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
   Daemon daemon({"--max-long-calls=1"});
   const TestClient& client = daemon.client();
   const Guest guest(client, "slow",
                     {MakeSlot(64 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
                               v1::PAGE_SIZE_2M)});
-  // A call has its place until a moment after its answer.
+  // A call keeps its place until a moment after its answer.
   const auto no_call_is_in_hand = [&client] {
     return UseOf(client, "max_long_calls").used_count() == 0;
   };
@@ -208,8 +207,8 @@ TEST(CallsTest, AThrottledStartOfADirtyLogIsAnOperation) {
   guest.StartDirtyLog(request);
 }
 
-// Calls whose answers come and are not read, on a connection of their own that
-// takes nothing ahead of that.
+// Calls whose answers arrive but are not read. They use a connection of their
+// own, which does not read ahead.
 class UnreadCalls {
  public:
   explicit UnreadCalls(const Daemon& daemon) : stub_(Connect(daemon)) {}
@@ -372,7 +371,7 @@ TEST(CallsTest, StreamsOfReflectionHaveNoThreadAndALimitOfTheirOwn) {
   for (int i = 0; i < 40; ++i) {
     Stream& open = streams.emplace_back();
     open.stream = stub.ServerReflectionInfo(&open.context);
-    // Answered, and open still.
+    // The daemon has answered, and the stream stays open.
     ASSERT_TRUE(open.stream->Write(request));
     ASSERT_TRUE(open.stream->Read(&response));
     EXPECT_GT(response.list_services_response().service_size(), 10);
@@ -392,7 +391,7 @@ TEST(CallsTest, StreamsOfReflectionHaveNoThreadAndALimitOfTheirOwn) {
   EXPECT_TRUE(Eventually([&] {
     return UseOf(daemon.client(), "max_reflections").used_count() == 0;
   }));
-  // What is no question.
+  // The message is not a valid request.
   const std::string method =
       "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
   EXPECT_EQ(ReasonOf(daemon.client().CallRaw(method, "\xff\xff").status),
@@ -412,7 +411,8 @@ TEST(CallsTest, StreamsHaveALimitInAllAndOneOfEachVm) {
   };
   v1::GuestMemoryService::Stub stub(daemon.client().channel());
   std::deque<Stream> streams;
-  // Reads one message and no more: the limit that refused it, or "".
+  // Opens a stream and reads one message. Returns the limit that refused the
+  // stream, or "".
   const auto open = [&](const Guest& guest) -> std::string {
     Stream& stream = streams.emplace_back();
     v1::ReadPagesRequest request;
@@ -432,7 +432,7 @@ TEST(CallsTest, StreamsHaveALimitInAllAndOneOfEachVm) {
   EXPECT_EQ(open(alpha), "max_streams_per_vm");
   EXPECT_EQ(open(beta), "");
   EXPECT_EQ(open(beta), "max_streams");
-  // None of them reads, and other calls are served.
+  // Other calls are served although no client reads its stream.
   EXPECT_EQ(alpha.Get().name(), alpha.name());
   EXPECT_EQ(UseOf(daemon.client(), "max_streams").used_count(), 3);
   EXPECT_EQ(UseOf(daemon.client(), "max_streams_per_vm").used_count(), 2);

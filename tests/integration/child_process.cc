@@ -38,8 +38,8 @@ constexpr absl::Duration kPoll = absl::Milliseconds(2);
 ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
                            const std::string& output_prefix)
     : output_prefix_(output_prefix) {
-  // setpriv becomes the program itself, and has it killed should the test die
-  // without a chance to do so.
+  // setpriv replaces itself by the program. It makes the kernel kill the
+  // program if the test dies without ending it.
   std::vector<std::string> line = {"/usr/bin/setpriv", "--pdeathsig", "KILL"};
   line.insert(line.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;

@@ -1,4 +1,4 @@
-// What the daemon says about its flags and its config file.
+// The daemon's messages about its flags and its config file.
 
 #include <algorithm>
 #include <string>
@@ -22,7 +22,7 @@ class ConfigTest : public ::testing::Test {
     flags.insert(flags.begin(), MmudPath());
     return RunProgram(flags, directory_.File("mmud"));
   }
-  // The answer to a config file, on a daemon that would start without it.
+  // Runs a daemon with this config file. The other flags are valid.
   ProgramResult RunWithConfig(const std::string& text) {
     const std::string path = directory_.File("mmud.json");
     WriteFile(path, text);

@@ -1,5 +1,5 @@
-// Many connections, and few descriptors: the daemon answers again as soon as
-// it can, and says so while it cannot.
+// Many connections and few file descriptors: the daemon reports when it cannot
+// answer, and answers again as soon as it can.
 
 #include <netinet/in.h>
 #include <signal.h>
@@ -27,7 +27,7 @@
 namespace mmud::integration {
 namespace {
 
-// Connections that say nothing.
+// Connections that send no requests.
 class SilentConnections {
  public:
   ~SilentConnections() { CloseAll(); }
@@ -48,7 +48,7 @@ class SilentConnections {
             sizeof(address));
     send(fds_.back(), first_bytes.data(), first_bytes.size(), MSG_NOSIGNAL);
   }
-  // None was answered, nor closed by the other side.
+  // True if no connection was answered or closed by the daemon.
   bool AllAreOpen() const {
     return std::all_of(fds_.begin(), fds_.end(), [](int fd) {
       char byte = 0;
@@ -111,7 +111,8 @@ TEST(ConnectionsTest, WhoComesBeyondTheLimitWaitsForAPlace) {
   const std::string socket = daemon.directory().File("mmud.sock");
   const auto use = [&] { return UseOf(daemon.client(), "max_connections"); };
   EXPECT_EQ(use().limit_count(), 3);
-  // With the client's own, and while the probe's comes and goes.
+  // These connections compete with the client's own connection and with that of
+  // the daemon's probe, which comes and goes.
   SilentConnections silent;
   silent.ToUnix(socket);
   silent.ToUnix(socket);
@@ -120,7 +121,7 @@ TEST(ConnectionsTest, WhoComesBeyondTheLimitWaitsForAPlace) {
   EXPECT_EQ(HttpGet(daemon.metrics_port(), "/healthz").code, 200);
   EXPECT_TRUE(Eventually(
       [&] { return HttpGet(daemon.metrics_port(), "/readyz").code == 503; }));
-  // Calls over the connection that exists are served all the time.
+  // Calls over the existing connection are served all the time.
   EXPECT_EQ(use().used_count(), 3);
   silent.CloseAll();
   const TestClient late(daemon.address());

@@ -1,5 +1,5 @@
-// Contention for mmu_lock, provoked and then read from /metrics alone: who
-// held it, who waited, who gave way, and what the vCPUs lost.
+// Contention for mmu_lock, provoked and then read from /metrics alone: who held
+// the lock, who waited, who yielded, and how much time the vCPUs lost.
 
 #include <algorithm>
 #include <string>
@@ -21,7 +21,7 @@ Metrics Scrape(const Daemon& daemon) {
   return metrics.value_or(Metrics());
 }
 
-// Mapped by 1 GiB pages, without contents.
+// A slot that is mapped by 1 GiB pages, without contents.
 v1::Memslot HugeSlot() {
   return MakeSlot(kGuestGiB * kGiB, v1::MEMORY_BACKING_METADATA_ONLY,
                   v1::PAGE_SIZE_1G);
@@ -41,8 +41,9 @@ v1::Memslot SmallPagesBehind(int64_t size_bytes) {
   return slot;
 }
 
-// One clear splits and protects 64 GiB under mmu_lock in write mode, while two
-// vCPUs touch memory for the first time and need it in read mode for each page.
+// One clear splits and protects 64 GiB under mmu_lock in write mode. Meanwhile
+// two vCPUs touch memory for the first time, and need the lock in read mode for
+// each page.
 TEST(ContentionTest, MetricsTellWhoHeldWhoWaitedAndWhatItCostTheGuest) {
   Daemon daemon;
   const TestClient& client = daemon.client();
@@ -82,26 +83,26 @@ TEST(ContentionTest, MetricsTellWhoHeldWhoWaitedAndWhatItCostTheGuest) {
     return after.Value(series) - before.Value(series);
   };
 
-  // Who held it: the clear, far longer at a time than a fault.
+  // The clear held the lock, far longer at a time than a fault.
   const auto mean_hold = [&](const std::string& op, const std::string& mode) {
     const double count = increase(Series("hold_seconds_count", op, mode));
     EXPECT_GT(count, 0) << op;
     return increase(Series("hold_seconds_sum", op, mode)) / count;
   };
   EXPECT_GT(mean_hold("clear", "write"), 4 * mean_hold("fault", "read"));
-  // Who gave way: the clear, many times, so that no hold was very long.
+  // The clear yielded many times, so that no hold was very long.
   EXPECT_GT(increase(Series("yields_total", "clear", "write")), 100);
-  // Who waited, and how long: each contention has a wait.
+  // The faults waited. Each contention has a recorded wait.
   EXPECT_GT(increase(Series("contended_total", "fault", "read")), 0);
   EXPECT_EQ(increase(Series("wait_seconds_count", "fault", "read")),
             increase(Series("contended_total", "fault", "read")));
   EXPECT_GT(increase(Series("wait_seconds_sum", "fault", "read")), 0);
-  // What the guest lost by it.
+  // The guest lost time by the waits.
   EXPECT_GT(increase("mmud_vcpu_stall_seconds_total{cause=\"lock\"}"), 0);
   EXPECT_EQ(guest.Audit(), "");
 }
 
-// The share of the split's holds that were not longer than `bound`.
+// The fraction of the split's lock holds that were not longer than `bound`.
 double ShareWithin(const Metrics& before, const Metrics& after,
                    const std::string& bound) {
   const std::string bucket =
@@ -112,9 +113,10 @@ double ShareWithin(const Metrics& before, const Metrics& after,
          (after.Value(all) - before.Value(all));
 }
 
-// With the default throttle 99.9 % of the holds are within max_lock_hold,
-// 200 us, seen through the bucket above it. On a busy machine a thread can lose
-// its processor with the lock in hand, so one quiet attempt in five is enough.
+// With the default throttle 99.9 % of the holds are within max_lock_hold, 200
+// us. The test uses the next larger bucket, 256 us. On a busy machine a thread
+// can be preempted while it holds the lock, so one quiet attempt in five is
+// enough.
 TEST(ContentionTest, ThrottledSplitHoldsTheLockNoLongerThanItSays) {
   Daemon daemon;
   double best = 0;
@@ -127,7 +129,8 @@ TEST(ContentionTest, ThrottledSplitHoldsTheLockNoLongerThanItSays) {
     daemon.client().WaitDone(guest.StartSplit({}));
     const Metrics after = Scrape(daemon);
     guest.StopWorkload();
-    // 2 MiB at a time: 32 Ki chunks, each with a hold of its own.
+    // The split works in chunks of 2 MiB: 32 Ki chunks, each with a hold of its
+    // own.
     const std::string all = Series("hold_seconds_count", "split", "read");
     EXPECT_GE(after.Value(all) - before.Value(all), kGuestGiB * 512);
     best = std::max(best, ShareWithin(before, after, "0.000256"));

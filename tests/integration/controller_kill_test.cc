@@ -1,5 +1,5 @@
-// Controllers of a real guest that are killed at random points: the next one
-// takes over the log and the destination as the dead one left it.
+// Controllers of a real guest that are killed at random points. The next
+// controller takes over the log and the destination from the dead one.
 
 #include <signal.h>
 
@@ -59,10 +59,11 @@ TEST_F(ControllerKillTest, NextOneEndsWithAnEqualCopyAfterTwoHundredKills) {
   std::map<std::string, int> kills;
   int killed = 0;
   int finished = 0;
-  // How long a controller runs at least, as far as is known.
+  // The shortest known run of a controller.
   absl::Duration whole = absl::Seconds(1);
   while (killed < kKillsOfEachKind * 4 && !HasFailure()) {
-    // Each kind in turn, and again if the controller ended before.
+    // Take each kind of kill in turn. Repeat a kind if the controller ended
+    // before it was killed.
     const std::string& point = points[killed % 4];
     const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     ChildProcess controller = Start(point, static_cast<int>(1 + random() % 4));
@@ -81,10 +82,11 @@ TEST_F(ControllerKillTest, NextOneEndsWithAnEqualCopyAfterTwoHundredKills) {
       whole = std::min(whole, mmu::MonotonicTime::Now() - start);
       ASSERT_EQ(*exit, 0) << controller.Err();
       ASSERT_TRUE(ReadFile(destination_) == guest_.ReadAll(kMemoryBytes));
-      // The next migration has nothing of this one to rely on.
+      // Overwrite the destination, so that the next migration cannot rely on
+      // its contents.
       WriteFile(destination_, std::string(kMemoryBytes, '?'));
     }
-    // Some died with the guest stopped for the last round.
+    // Some controllers died while the guest was paused for the last round.
     ResumeVcpus();
   }
   ChildProcess last = Start(kNever, 0);
@@ -97,8 +99,9 @@ TEST_F(ControllerKillTest, NextOneEndsWithAnEqualCopyAfterTwoHundredKills) {
   RecordProperty("migrations_that_ended", finished);
 }
 
-// The test above would see pages that a kill takes along: here they are
-// acknowledged in the dead controller's name, and nobody has copied them.
+// The test above would detect pages that are lost with a killed controller. To
+// prove this, here such pages are acknowledged with the dead controller's
+// token, although no controller has copied them.
 TEST_F(ControllerKillTest, CopyIsNotEqualIfTheLogForgetsWhatWasInFlight) {
   guest_.WritePages(kMemoryBytes / kPage);
   guest_.StartFewWrites(1);

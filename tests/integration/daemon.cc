@@ -114,7 +114,7 @@ Daemon::Daemon(std::shared_ptr<ScratchDirectory> directory,
 }
 
 Daemon::~Daemon() {
-  // Its own end was not expected: the log may say why.
+  // The log may explain an unexpected end of the daemon.
   if (!process_->running() || ::testing::Test::HasFailure()) {
     std::fprintf(stderr, "log of mmud:\n%s\n", process_->Err().c_str());
   }

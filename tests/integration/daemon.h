@@ -48,12 +48,12 @@ class Daemon {
   const std::string& address() const { return address_; }
   int metrics_port() const { return metrics_port_; }
   ChildProcess& process() { return *process_; }
-  // Its TCP port for gRPC; 0 without one.
+  // TCP port for gRPC; 0 if the daemon has none.
   int grpc_port() const { return grpc_port_; }
   const ScratchDirectory& directory() const { return *directory_; }
 
   std::string MetricsText() const;
-  // Resident memory.
+  // Resident memory of the daemon.
   int64_t ResidentBytes() const;
 
   // Ends the daemon with SIGTERM and returns its exit code.

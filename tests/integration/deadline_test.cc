@@ -1,4 +1,4 @@
-// Deadlines and callers that leave: the daemon stops working for them.
+// Deadlines and cancelled calls: the daemon stops its work for the caller.
 
 #include <atomic>
 #include <cstdint>
@@ -21,8 +21,8 @@ namespace {
 
 constexpr absl::Duration kShort = absl::Milliseconds(50);
 
-// A ReadPages stream of more than fits in what is between it and the daemon, so
-// the daemon waits for it while it does not read.
+// A ReadPages stream with more data than the buffers between client and daemon
+// hold. So the daemon has to wait while the client does not read.
 class StalledReader {
  public:
   // Without a timeout the stream has no deadline.
@@ -40,9 +40,9 @@ class StalledReader {
   static constexpr int64_t kBytes = 64 * kMiB;
 
   grpc::ClientContext& context() { return context_; }
-  // One message, after which the daemon makes the next ones.
+  // Reads one message, so that the daemon makes more.
   bool ReadOne() { return reader_->Read(&response_); }
-  // What it ends with for a reader that reads again.
+  // Reads the rest of the stream and returns its status.
   grpc::Status ReadToTheEnd() {
     while (ReadOne()) {
     }
@@ -70,8 +70,8 @@ TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
   const std::string name = guest.StartLongOperation();
   google::longrunning::WaitOperationRequest request;
   request.set_name(name);
-  // The answer is on its way a little before the deadline. On a busy machine it
-  // comes too late at times, but not when there is time enough.
+  // The answer is sent a little before the deadline. On a busy machine it may
+  // come too late, but not if there is enough time.
   bool answered = false;
   for (int tries = 0; tries < 6 && !answered; ++tries) {
     const auto result = daemon.client().Call(
@@ -84,7 +84,8 @@ TEST(DeadlineTest, WaitAnswersWithTheStateOfThenBeforeTheDeadline) {
         << result.status.error_message();
   }
   EXPECT_TRUE(answered);
-  // `timeout` ends it too; else it would last as long as the operation.
+  // `timeout` ends the wait too. Without it the wait would last as long as the
+  // operation.
   request.mutable_timeout()->set_nanos(1'000'000);
   const auto quick = daemon.client().Must(
       &google::longrunning::Operations::Stub::WaitOperation, request);
@@ -98,7 +99,7 @@ TEST(DeadlineTest, StreamBeyondItsDeadlineEndsAndFreesItsPlace) {
   const Guest guest(daemon.client(), "alpha",
                     {MakeSlot(StalledReader::kBytes)});
   StalledReader reader(guest, daemon.client(), kShort);
-  // Nothing is read until the deadline has passed.
+  // Do not read until the deadline has passed.
   const mmu::MonotonicTime passed = mmu::MonotonicTime::Now() + kShort;
   while (mmu::MonotonicTime::Now() < passed) {
     absl::SleepFor(absl::Milliseconds(5));
@@ -126,14 +127,14 @@ TEST(DeadlineTest, ADeletionEndsTheStreamOfAReaderThatDoesNotRead) {
                     {MakeSlot(StalledReader::kBytes)});
   StalledReader reader(guest, daemon.client());
   ASSERT_TRUE(reader.ReadOne());
-  // The VM goes whether it reads or not.
+  // The deletion does not wait for the client to read.
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
   v1::GetVmRequest get;
   get.set_name(guest.name());
   EXPECT_EQ(
       ReasonOf(daemon.client().Call(&v1::VmService::Stub::GetVm, get).status),
       "VM_NOT_FOUND");
-  // And when it reads again it hears why there is no more.
+  // The next read of the client reports why the stream has ended.
   const grpc::Status status = reader.ReadToTheEnd();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_EQ(ReasonOf(status), "VM_DELETED") << status.error_message();
@@ -148,7 +149,8 @@ TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
   std::thread deleter([&] {
     daemon.client().Must(&v1::VmService::Stub::DeleteVm, DeletionOf(guest));
   });
-  // It holds still until the deletion has begun, and then reads what there is.
+  // The client does not read until the deletion has begun. Then it reads the
+  // rest.
   EXPECT_TRUE(Eventually([&] {
     v1::GetVmRequest get;
     get.set_name(guest.name());
@@ -161,9 +163,9 @@ TEST(DeadlineTest, AReaderThatReadsHearsOfTheDeletion) {
   EXPECT_EQ(ReasonOf(status), "VM_DELETED") << status.error_message();
 }
 
-// Whether the first attempt has ended the VM, still does, or has not begun: the
-// retry hears the same, and does nothing to a VM of that name that was made
-// since.
+// The first attempt may have deleted the VM, may still be deleting it, or may
+// not have begun. In each case the retry returns the same answer, and does not
+// affect a newer VM of the same name.
 TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   constexpr int64_t kDirty = 8;
   Daemon daemon;
@@ -204,7 +206,7 @@ TEST(DeadlineTest, ARetriedDeletionHearsOfTheFirstAndSparesASuccessor) {
   }
 }
 
-// A clear of 4 TiB, all of it sealed, that is in the middle of its work.
+// A clear of a fully sealed slot of 4 TiB.
 class LongClear {
  public:
   static constexpr int64_t kBytes = int64_t{4} << 40;
@@ -227,7 +229,7 @@ class LongClear {
   }
   ~LongClear() { Join(); }
 
-  // To be called once. Returns in the middle of it.
+  // Begins the clear and returns while it is in progress. To be called once.
   void Begin() {
     thread_ = std::thread([this] {
       status_ = daemon_.client()
@@ -243,7 +245,7 @@ class LongClear {
     }));
   }
   bool done() const { return done_; }
-  // How it ended.
+  // Waits for the end of the clear and returns its status.
   const grpc::Status& Join() {
     if (thread_.joinable()) thread_.join();
     return status_;
@@ -269,11 +271,11 @@ class LongClear {
                      {MakeSlot(kBytes, v1::MEMORY_BACKING_METADATA_ONLY)}};
   v1::ClearDirtyLogRequest request_;
   std::thread thread_;
-  grpc::Status status_;  // once the thread has ended
+  grpc::Status status_;  // set when the thread has ended
   std::atomic<bool> done_{false};
 };
 
-// A call that works for long looks, at each of its steps, whether its VM goes.
+// A long call checks at each step whether its VM is being deleted.
 TEST(DeadlineTest, ADeletionEndsALongClear) {
   LongClear clear;
   clear.Begin();
@@ -284,7 +286,8 @@ TEST(DeadlineTest, ADeletionEndsALongClear) {
       << clear.Join().error_message();
 }
 
-// Each of its steps renews the lease, so none runs out under it.
+// Each step of a clear renews the lease, so the lease does not end during the
+// clear.
 TEST(DeadlineTest, ALeaseLastsAsLongAsAClear) {
   v1::StartDirtyLogRequest start;
   start.mutable_lease()->set_seconds(2);
@@ -341,8 +344,8 @@ TEST(DeadlineTest, ARetriedStartOfADirtyLogIsTheSameOperation) {
   ASSERT_TRUE(first.status.ok()) << first.status.error_message();
   request.set_request_id("7F1B0D4E-3C52-4B6E-9F0A-0123456789AB");
   EXPECT_EQ(start().response.name(), first.response.name());
-  // With another token it is another request: nobody learns of an answer by
-  // its id alone.
+  // A request with another token is another request: a caller that knows only
+  // the id must not get the answer.
   request.set_owner_token("a token of somebody else");
   EXPECT_EQ(ReasonOf(start().status), "REQUEST_ID_REUSED");
   daemon.client().WaitDone(first.response.name());

@@ -1,4 +1,4 @@
-// GetDirtyRate counts what dirty logging causes, and nothing else.
+// GetDirtyRate counts only the faults that dirty logging causes.
 
 #include <string>
 
@@ -12,7 +12,8 @@
 namespace mmud::integration {
 namespace {
 
-// The rate since 100 ms ago or a little more, once there is that much history.
+// The rate of the last 100 ms or a little more. Waits until the history is that
+// long.
 v1::DirtyRate RateOf(const Daemon& daemon, const Guest& guest) {
   v1::GetDirtyRateRequest request;
   request.set_vm(guest.name());
@@ -32,8 +33,8 @@ TEST(DirtyRateTest, OnlyFaultsOfProtectedPagesAreTheLogsAndOnlyOfTheirVcpu) {
   Daemon daemon;
   v1::DirtyRate rate;
   int tries = 0;
-  // The daemon takes a sample each second: if it did in the middle of this, the
-  // rate is that of the time behind it.
+  // The daemon takes a sample each second. If it takes one in the middle of
+  // these steps, the rate covers only the time after the sample, so try again.
   EXPECT_TRUE(Eventually([&] {
     const Guest guest(daemon.client(), absl::StrCat("try-", ++tries),
                       {MakeSlot(4 * kMiB)}, 2);
@@ -74,7 +75,7 @@ TEST(DirtyRateTest, ThereIsNoneOnceTheLogIsStopped) {
                    .Call(&v1::DirtyLogService::Stub::GetDirtyRate, request)
                    .status),
       "DIRTY_LOG_OFF");
-  // The next log has an id and settings of its own.
+  // The next log has its own id and its own settings.
   const v1::DirtyLog next = guest.StartDirtyLog().dirty_log();
   EXPECT_FALSE(next.has_ttl());
   EXPECT_NE(next.log_id(), first);

@@ -16,7 +16,7 @@ namespace mmud::integration {
 namespace {
 
 constexpr int kEntries = 256;
-constexpr int64_t kSize = 16 * kMiB;  // many times what the rings hold
+constexpr int64_t kSize = 16 * kMiB;  // many times the capacity of the rings
 
 Metrics Scrape(const Daemon& daemon) {
   absl::StatusOr<Metrics> metrics = ParseMetrics(daemon.MetricsText());
@@ -44,7 +44,7 @@ TEST(DirtyRingTest, AMigrationWithRingsCopiesEveryPage) {
   EXPECT_EQ(guest.StartDirtyLog().dirty_log().mode(), v1::DIRTY_LOG_MODE_RING);
   std::string copy(static_cast<size_t>(kSize), '\0');
   guest.StartRandomWrites(7);
-  // Each vCPU waits with a full ring until a round lets it go on.
+  // A vCPU whose ring is full waits until a round resets the ring.
   const auto full_exits = [&] {
     return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total");
   };
@@ -91,7 +91,7 @@ TEST(DirtyRingTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
   guest.StartDirtyLog();
   EXPECT_EQ(Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}"), 0);
   guest.StartRandomWrites(7);
-  // Nobody harvests, so both wait until this test ends.
+  // No owner harvests, so both vCPUs wait until this test ends.
   ASSERT_TRUE(Eventually([&] {
     return Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}") == 2;
   }));
@@ -134,7 +134,7 @@ TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
   ASSERT_TRUE(Eventually([&] {
     return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total") > 0;
   }));
-  // It waits, so it has no faults until the log is stopped.
+  // The vCPU waits, so it causes no faults until the log is stopped.
   const double faults = Scrape(daemon).Sum("mmud_page_faults_total");
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());

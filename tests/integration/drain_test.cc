@@ -1,5 +1,5 @@
-// The end of a daemon: SIGTERM with work in hand, SIGKILL, and a second daemon
-// on the same addresses.
+// The end of a daemon: SIGTERM during work, SIGKILL, and a second daemon on the
+// same addresses.
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -43,7 +43,8 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
   split.mutable_throttle()->set_max_pages_per_second(1000);
   huge.StartSplit(split);
 
-  // A stream with more to send than fits into its window, read only once.
+  // A stream that has more to send than fits into its flow-control window. The
+  // client reads once.
   grpc::ClientContext context;
   SetTimeout(kCallTimeout, &context);
   v1::GuestMemoryService::Stub memory(client.channel());
@@ -55,7 +56,8 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
   ASSERT_TRUE(pages->Read(&response));
 
   daemon.process().Signal(SIGTERM);
-  // It reads on: it is sent the whole status behind what was on its way.
+  // The client reads on. It gets the buffered messages and then the complete
+  // status.
   while (pages->Read(&response)) {
   }
   const grpc::Status ended = pages->Finish();
@@ -73,12 +75,12 @@ TEST(DrainTest, SigtermEndsStreamsSplitsAndWorkloads) {
 }
 
 TEST(DrainTest, NewWorkIsRefusedWithTheReasonAndASecondSignalEndsIt) {
-  // It lasts until the test is done.
+  // The drain lasts until the end of the test.
   Daemon daemon({"--drain-timeout=1h", "--min-drain=1h"});
   const TestClient& client = daemon.client();
   const Guest busy(client, "busy", {MakeSlot(kMiB)});
 
-  // Somebody who watches the daemon's health.
+  // This client watches the daemon's health.
   grpc::ClientContext watch_context;
   SetTimeout(kCallTimeout, &watch_context);
   HealthStub health(client.channel());
@@ -132,8 +134,8 @@ TEST(DrainTest, CallsDuringADrainHearThatItIsOne) {
                           absl::StrCat("name: 'vms/vm-", i, "-", n, "'"));
           continue;
         }
-        // DRAINING while it still answers. Once it is gone gRPC answers by
-        // itself: UNAVAILABLE, or CANCELLED for a call that met the very end.
+        // The daemon answers DRAINING until it ends. After that gRPC itself
+        // reports UNAVAILABLE, or CANCELLED for a call during the end.
         const std::string reason = ReasonOf(result.status);
         const auto code = result.status.error_code();
         if (reason == "DRAINING") {
@@ -194,14 +196,14 @@ TEST(DrainTest, AHarvestThatWasNeverOpenedDoesNotTakeTheTimeOfTheDrain) {
   const auto stream = logs.HarvestDirtyLog(&context);
   ASSERT_TRUE(Eventually(
       [&] { return UseOf(daemon.client(), "max_streams").used_count() == 1; }));
-  // Its own end would come after 10 s.
+  // Without the drain the daemon would end this stream after 10 s.
   EXPECT_EQ(daemon.Terminate(absl::Seconds(9)), 0) << daemon.process().Err();
   v1::HarvestDirtyLogResponse response;
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
-// They have asked for nothing that is still to come.
+// These clients have requested nothing that is still to come.
 TEST(DrainTest, PeersThatWatchHealthOrHoldReflectionOpenAreNotWaitedFor) {
   Daemon daemon({"--drain-timeout=1h"});
   grpc::ClientContext health_context;
@@ -219,7 +221,8 @@ TEST(DrainTest, PeersThatWatchHealthOrHoldReflectionOpenAreNotWaitedFor) {
   ASSERT_TRUE(stream->Write(question));
   ASSERT_TRUE(stream->Read(&answer));
 
-  // Before the reflection's patience, 30 s, ends it anyway.
+  // The drain ends earlier than the 30 s after which the daemon ends an idle
+  // reflection stream anyway.
   EXPECT_EQ(daemon.Terminate(absl::Seconds(20)), 0) << daemon.process().Err();
   EXPECT_FALSE(stream->Read(&answer));
   EXPECT_FALSE(stream->Finish().ok());
@@ -237,7 +240,8 @@ TEST(DrainTest, SighupDrainsAsSigtermDoes) {
       << daemon.process().Err();
 }
 
-// As nohup starts a program, and a shell one in the background.
+// nohup, or a shell that starts a program in the background, makes the program
+// ignore a signal.
 TEST(DrainTest, ASignalThatWasIgnoredAtItsStartStaysSo) {
   for (const auto& [name, number] :
        {std::pair<std::string, int>{"HUP", SIGHUP}, {"INT", SIGINT}}) {
@@ -251,7 +255,7 @@ TEST(DrainTest, ASignalThatWasIgnoredAtItsStartStaysSo) {
     ASSERT_TRUE(Eventually([&] { return !ReadFile(ports).empty(); }))
         << daemon.Err();
     daemon.Signal(number);
-    // Were it not ignored, this would be the second one.
+    // If the first signal had an effect, SIGTERM would be the second signal.
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(absl::Minutes(1)), 0) << name << daemon.Err();
     EXPECT_TRUE(absl::StrContains(daemon.Err(), "signal=SIGTERM"))
@@ -276,7 +280,7 @@ TEST(DrainTest, KilledDaemonLeavesItsSocketToTheNextOne) {
   EXPECT_EQ(daemon.process().Wait(absl::Seconds(10)), -SIGKILL);
   const auto next = Daemon::OnSocketOf(daemon);
   EXPECT_EQ(next->client().Health(), "SERVING");
-  // The old one's clients find the new one.
+  // The clients of the old daemon connect to the new one.
   EXPECT_TRUE(
       Eventually([&] { return daemon.client().Health() == "SERVING"; }));
   EXPECT_EQ(next->Terminate(), 0);

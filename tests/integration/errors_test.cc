@@ -1,5 +1,5 @@
-// Every reason of ErrorReason that a caller can provoke, and the form that all
-// errors share.
+// Provokes every reason of ErrorReason that a caller can provoke, and checks
+// the form of all errors.
 
 #include <functional>
 #include <map>
@@ -35,8 +35,8 @@ const std::map<std::string, std::string>& NotProvoked() {
   return *kReasons;
 }
 
-// Limits on what goes on at a time, of which there is room again without
-// anybody's doing.
+// Limits on concurrent work. They become free again without any action of the
+// caller.
 const std::set<std::string>& Budgets() {
   static const auto* const kBudgets =
       new std::set<std::string>{"max_operations", "max_short_calls",
@@ -56,7 +56,8 @@ class ErrorsTest : public ::testing::Test {
     daemon_ = std::make_unique<Daemon>(
         std::vector<std::string>{"--max-vms=2", "--max-guest-memory-bytes=0",
                                  "--trace-dir=" + traces_.path()});
-    // Anonymous memory is not committed: only a limit makes it run out.
+    // Anonymous memory is not committed, so it is exhausted only with a limit
+    // on address space.
     const std::string out = traces_.File("prlimit");
     const ProgramResult limited = RunProgram(
         {"/usr/bin/prlimit", absl::StrCat("--pid=", daemon_->process().pid()),
@@ -67,7 +68,8 @@ class ErrorsTest : public ::testing::Test {
 
   const TestClient& client() const { return daemon_->client(); }
 
-  // A VM with 2 MiB mappings of one word each, and memory without contents.
+  // A VM with 2 MiB mappings, each with one word that was accessed, and with
+  // memory without contents.
   std::unique_ptr<Guest> NewGuest() const {
     v1::Memslot empty = MakeSlot(kMiB, v1::MEMORY_BACKING_METADATA_ONLY);
     empty.set_slot(2);
@@ -82,10 +84,10 @@ class ErrorsTest : public ::testing::Test {
     return guest;
   }
 
-  // Ends what works and deletes all VMs.
+  // Cancels all operations and deletes all VMs.
   void CleanUp() const {
     google::longrunning::ListOperationsRequest list;
-    list.set_page_size(1000);  // many are done by now
+    list.set_page_size(1000);  // many of these are done by now
     const auto operations = client().Must(
         &google::longrunning::Operations::Stub::ListOperations, list);
     for (const auto& operation : operations.operations()) {
@@ -130,7 +132,7 @@ class ErrorsTest : public ::testing::Test {
     if (status.error_code() == kNotFound && facts.field.empty()) {
       EXPECT_FALSE(facts.resource_name.empty());
     }
-    // What passes with time says when to try again.
+    // An error that passes with time says when to try again.
     EXPECT_EQ(facts.has_retry_info,
               status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                   facts.reason == "INSUFFICIENT_HISTORY" ||
@@ -171,8 +173,8 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
     CleanUp();
   }
 
-  // Reasons with which a workload or an operation ends, and those of other
-  // daemons.
+  // Reasons with which a workload or an operation ends, and reasons that need
+  // another daemon.
   const std::unique_ptr<Guest> guest = NewGuest();
   lab::v1::Workload workload;
   workload.mutable_trace()->set_trace_name("sort.trace");
@@ -182,7 +184,7 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   EXPECT_EQ(FactsOf(too_large.error()).domain, "mmud");
   seen.insert(FactsOf(too_large.error()).reason);
 
-  // Each access lies in 2 MiB of its own, and so needs a table of its own.
+  // Each access is in another 2 MiB, so it needs another page table.
   Daemon few_tables({"--max-page-tables=100"});
   const Guest vast(few_tables.client(), "vast",
                    {MakeSlot(64 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY)});
@@ -194,7 +196,8 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   seen.insert(FactsOf(no_tables.error()).reason);
   EXPECT_EQ(vast.Audit(), "");
 
-  // More vCPUs than shadow pages: each runs on a root of its own.
+  // There are more vCPUs than shadow pages, and each vCPU needs a root of its
+  // own.
   Daemon roomy;
   roomy.client().CallText(
       "mmud.v1.VmService/CreateVm",
@@ -205,7 +208,7 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   EXPECT_EQ(no_roots.error().code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   seen.insert(FactsOf(no_roots.error()).reason);
 
-  // A guest's kernel that was stopped while it waited for room in its ring.
+  // This guest's kernel was stopped while it waited for room in its dirty ring.
   roomy.client().CallText("mmud.v1.VmService/CreateVm",
                           "vm_id: 'lost' vm { shadow {} dirty_ring_entries: "
                           "256 memslots { size_bytes: 67108864 } }");
@@ -245,7 +248,7 @@ TEST_F(ErrorsTest, EveryReasonComesWithItsCodeFieldAndValue) {
   CheckForm(opt_out.status);
   seen.insert(ReasonOf(opt_out.status));
 
-  // A stream that waits for its peer when its VM is deleted, and when the
+  // A stream that waits for its client while its VM is deleted, or while the
   // daemon begins to drain.
   const auto harvest = [](const TestClient& of, const std::string& vm,
                           const std::function<void()>& end) {

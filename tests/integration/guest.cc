@@ -17,7 +17,7 @@ namespace {
 
 using WorkloadStub = lab::v1::WorkloadService::Stub;
 
-// Ascending pages as extents.
+// Adds ascending pages as extents.
 template <typename AddExtent>
 void AddExtents(const PageSet& pages, const AddExtent& add) {
   for (auto it = pages.begin(); it != pages.end();) {
@@ -314,9 +314,9 @@ std::string Guest::StartLongOperation() const {
 
 void Guest::ExpectThatAMigrationCopiesAll(int64_t size_bytes) const {
   std::string copy(static_cast<size_t>(size_bytes), '\0');
-  // A quarter of the pages is written all the time, so that writes meet every
-  // step of a round; the others so seldom that a page which was lost is not
-  // written again before the end.
+  // A quarter of the pages is written all the time, so that writes occur during
+  // every step of a round. The other pages are written so rarely that a lost
+  // page is not written again before the end.
   lab::v1::Workload workload;
   workload.mutable_pattern()->set_write_fraction(0.5);
   workload.mutable_pattern()->mutable_hot_cold()->set_hot_fraction(0.25);

@@ -1,4 +1,4 @@
-// docs/examples/harvest.py, run as its readers would.
+// Runs docs/examples/harvest.py as a reader would.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -32,7 +32,8 @@ class HarvestExampleTest : public ::testing::Test {
                        daemon_.address(), guest.name(), image},
                       daemon_.directory().File("harvest"));
   }
-  // A run that a test kills; what it leaves goes with the daemon's directory.
+  // Starts a run that the test kills. Its temporary files are in the daemon's
+  // directory and are removed with it.
   ChildProcess Start(const Guest& guest) const {
     return ChildProcess({"/usr/bin/env", "TMPDIR=" + daemon_.directory().path(),
                          "/usr/bin/python3", "docs/examples/harvest.py",
@@ -50,7 +51,7 @@ class HarvestExampleTest : public ::testing::Test {
         << result.err;
     EXPECT_EQ(guest.GetDirtyLog().owner(), owner);
   }
-  // The image at [0, size_bytes), as zeros behind its end.
+  // The first size_bytes of the image, extended with zeros.
   std::string Image(int64_t size_bytes) const {
     std::string image = ReadFile(image_);
     image.resize(static_cast<size_t>(size_bytes));
@@ -62,7 +63,7 @@ class HarvestExampleTest : public ::testing::Test {
   const std::string tokens_ = image_ + ".token";
 };
 
-// Of one token.
+// Size of one token.
 constexpr size_t kTokenBytes = 32;
 
 TEST_F(HarvestExampleTest, FirstRunCopiesAllOfMemory) {
@@ -75,7 +76,7 @@ TEST_F(HarvestExampleTest, FirstRunCopiesAllOfMemory) {
 }
 
 TEST_F(HarvestExampleTest, MoreDirtyPagesThanOneReadTakesAreAllCopied) {
-  // Every second page is dirty: no two of them make one extent.
+  // Every second page is dirty, so each page is an extent of its own.
   constexpr int64_t kPages = 140'000;
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(kPages * kPage)});
   EXPECT_EQ(Run(guest).out, "slot 0: epoch 1, 140000 pages copied\n");
@@ -99,7 +100,7 @@ TEST_F(HarvestExampleTest, PagesThatADeadRunClearedAreCopiedByTheNext) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
   ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(100);
-  // As a run does that dies after a clear and before the copy.
+  // Do the same as a run that dies after a clear and before the copy.
   const std::string token = ReadFile(tokens_).substr(0, kTokenBytes);
   v1::SealDirtyLogRequest seal;
   seal.set_vm(guest.name());
@@ -130,7 +131,7 @@ TEST_F(HarvestExampleTest, RunsThatAreKilledLoseNothing) {
   for (int i = 0; i < 8; ++i) {
     const std::string tokens = ReadFile(tokens_);
     ChildProcess harvest = Start(guest);
-    // Before that it only reads protos.
+    // Until it writes the new token, the program only loads protos.
     ASSERT_TRUE(Eventually(
         [&] { return ReadFile(tokens_) != tokens || !harvest.running(); }));
     absl::SleepFor(absl::Milliseconds(random() % 300));
@@ -150,7 +151,8 @@ TEST_F(HarvestExampleTest, RunThatDiedBeforeItAcquiredIsFollowedByAnother) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
   ASSERT_EQ(Run(guest).exit_code, 0);
   guest.WritePages(100);
-  // The new token is written down, and the owner is the one before.
+  // The new token is stored, but the owner of the log still has the former
+  // token.
   WriteFile(tokens_, std::string(kTokenBytes, 'n') +
                          ReadFile(tokens_).substr(0, kTokenBytes));
   EXPECT_EQ(Run(guest).out, "slot 0: epoch 3, 100 pages copied\n");
@@ -178,7 +180,7 @@ TEST_F(HarvestExampleTest, LogOfSomebodyElseIsLeftToThem) {
   start.mutable_lease()->set_seconds(1);
   guest.StartDirtyLog(start);
   ExpectRefusal(Run(guest), guest, kOwner);
-  // Nor is it taken once the lease has run out.
+  // The log is not taken even after its lease has ended.
   absl::SleepFor(absl::Milliseconds(1500));
   ExpectRefusal(Run(guest), guest, kOwner);
 }
@@ -207,21 +209,22 @@ TEST_F(HarvestExampleTest, LogWhoseFileIsGoneIsOfNoUse) {
   ASSERT_EQ(Run(guest).exit_code, 0);
   ASSERT_TRUE(std::filesystem::remove(image_));
   ExpectRefusal(Run(guest), guest, "harvest.py");
-  ExpectRefusal(Run(guest), guest, "harvest.py");  // there is a FILE now
+  ExpectRefusal(Run(guest), guest, "harvest.py");  // FILE exists now
 }
 
 TEST_F(HarvestExampleTest, LogWhoseFileIsEmptyIsOfNoUse) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
   ASSERT_EQ(Run(guest).exit_code, 0);
-  // As a run leaves it that died when it had made FILE.
+  // FILE is empty if a run died just after it had made FILE.
   std::filesystem::resize_file(image_, 0);
   ExpectRefusal(Run(guest), guest, "harvest.py");
-  ExpectRefusal(Run(guest), guest, "harvest.py");  // FILE has a size now
+  ExpectRefusal(Run(guest), guest, "harvest.py");  // FILE has its size now
 }
 
 TEST_F(HarvestExampleTest, TokensOfARunThatHasTheFileAreKept) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  // It has made FILE, locked it and written its token down, and no more.
+  // The other run has made and locked FILE and stored its token, but done no
+  // more.
   const int image = open(image_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   ASSERT_EQ(flock(image, LOCK_EX | LOCK_NB), 0);
   WriteFile(tokens_, "its tokens");
@@ -235,8 +238,8 @@ TEST_F(HarvestExampleTest, TokensOfARunThatHasTheFileAreKept) {
 
 TEST_F(HarvestExampleTest, TokensAreKeptWhenTheFileCannotBeHad) {
   const Guest guest(daemon_.client(), "alpha", {MakeSlot(4 * kMiB)});
-  // It is not there for who looks, and cannot be made: as when another run
-  // makes it in between, this one never has it.
+  // FILE does not exist and cannot be made. So this run never locks FILE, as if
+  // another run made FILE at the same moment.
   std::filesystem::create_symlink(
       daemon_.directory().File("no-such-folder/image"), image_);
   WriteFile(tokens_, "tokens");
@@ -254,7 +257,7 @@ TEST_F(HarvestExampleTest, LogWhoseTokensAreGoneIsOfNoUse) {
   ExpectRefusal(Run(guest), guest, "harvest.py");
 }
 
-// Where slot `id` begins, and its size.
+// The distance between the slots, and the size of each.
 constexpr int64_t kSlotStride = 4 * kMiB;
 constexpr int64_t kSlotPages = kMiB / kPage;
 
@@ -266,7 +269,7 @@ v1::Memslot SlotAt(int id, bool readonly) {
   return slot;
 }
 
-// Writes to the first pages of a slot and waits until that is done.
+// Writes to the first pages of a slot and waits until this is done.
 void WriteTo(const Guest& guest, int slot, int64_t page_count) {
   lab::v1::Workload workload;
   workload.set_access_count(page_count);

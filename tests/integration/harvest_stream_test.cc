@@ -1,5 +1,5 @@
-// HarvestDirtyLog: what a stream holds back, what ends it, and that nothing is
-// lost when somebody takes its log over.
+// HarvestDirtyLog: the window of a stream, the reasons that end a stream, and
+// takeovers, by which no page is lost.
 
 #include <cstdint>
 #include <functional>
@@ -37,8 +37,9 @@ PageSet PagesOf(const v1::DirtyLogChunk& chunk) {
   return pages;
 }
 
-// A conversation in chunks of at most 160 extents. Each call that says
-// something returns the daemon's next message, or an empty one at the end.
+// A stream of HarvestDirtyLog, with chunks of at most 160 extents. Each
+// function that sends a message returns the daemon's next message, or an empty
+// one at the end of the stream.
 class Conversation {
  public:
   explicit Conversation(const TestClient& client)
@@ -46,7 +47,7 @@ class Conversation {
           SetTimeout(kCallTimeout, &context_);
           return stub_.HarvestDirtyLog(&context_);
         }()) {}
-  // Cancels one that was not finished.
+  // Cancels the stream if it was not finished.
   ~Conversation() {
     if (is_finished_) return;
     context_.TryCancel();
@@ -58,7 +59,7 @@ class Conversation {
   Conversation& operator=(const Conversation&) = delete;
 
   Response Say(const Request& request) {
-    stream_->Write(request);  // the answer tells whether it was heard
+    stream_->Write(request);  // the answer shows whether it arrived
     return Hear();
   }
   Response Hear() {
@@ -91,9 +92,9 @@ class Conversation {
     return Say(request);
   }
 
-  // After a seal: hears all chunks, clears each, and tells of each once it is
-  // cleared; `more` may end it early by false. Returns the dirty pages that the
-  // trailer counts, or -1 without one.
+  // To be called after a seal. Receives all chunks, clears each, and calls
+  // `more` with the pages of each cleared chunk. Stops if `more` returns false.
+  // Returns the number of dirty pages in the trailer, or -1 without a trailer.
   int64_t ClearAll(const std::function<bool(const PageSet&)>& more) {
     std::map<int64_t, PageSet> sent;
     int64_t count = -1;
@@ -123,7 +124,7 @@ class Conversation {
     is_finished_ = true;
     return stream_->Finish();
   }
-  // How it ended, where it should have.
+  // Expects that the stream has ended, and returns the reason.
   std::string EndReason() {
     EXPECT_EQ(Hear().part_case(), Response::PART_NOT_SET);
     return ReasonOf(Finish());
@@ -145,7 +146,8 @@ void TakeOver(const TestClient& client, const std::string& vm) {
   client.Must(&v1::DirtyLogService::Stub::AcquireDirtyLog, request);
 }
 
-// A guest of 8 MiB that has written every second page: seven chunks.
+// A guest of 8 MiB that has written every second page. Its log has seven
+// chunks.
 class HarvestStreamTest : public ::testing::Test {
  protected:
   HarvestStreamTest() {
@@ -156,7 +158,7 @@ class HarvestStreamTest : public ::testing::Test {
 
   const std::string& vm() const { return guest_.name(); }
 
-  // Puts slot 0 where `gpa_bytes` is.
+  // Moves slot 0 to `gpa_bytes`.
   void Move(int64_t gpa_bytes) const {
     v1::SetMemslotRequest request;
     request.set_vm(vm());
@@ -176,8 +178,9 @@ class HarvestStreamTest : public ::testing::Test {
   PageSet striped_;
 };
 
-// The daemon listens again when it has sent what it may: so a chunk that the
-// window does not hold back comes before the answer to the clear.
+// The daemon reads from the stream again only after it has sent all chunks that
+// the window allows. So a chunk that the window wrongly allows would come
+// before the answer to the clear.
 TEST_F(HarvestStreamTest, NoChunkComesBeforeThereIsRoomInTheWindow) {
   Conversation stream(daemon_.client());
   ASSERT_TRUE(stream.Open(vm(), kOwnerToken, 2).has_opened());
@@ -189,15 +192,15 @@ TEST_F(HarvestStreamTest, NoChunkComesBeforeThereIsRoomInTheWindow) {
     ASSERT_EQ(stream.Hear().chunk().number(), cleared + 2);
   }
   EXPECT_EQ(stream.Hear().trailer().chunk_count(), 7);
-  // In any order.
+  // Chunks may be cleared in any order.
   EXPECT_EQ(stream.Clear(7).cleared().number(), 7);
   EXPECT_EQ(stream.Clear(6).cleared().number(), 6);
   EXPECT_EQ(stream.Acknowledge(1).acknowledged().acknowledged_page_count(),
             kPages / 2);
 }
 
-// The stream reads 128 MiB of this guest at a time, a chunk each; so another
-// call can take a page before its chunk is made.
+// The stream reads 128 MiB of this guest's log at a time, as one chunk. So
+// another call can clear a page before the page's chunk is made.
 TEST(HarvestStreamCountsTest, APageThatAnotherCallTookIsNotCountedForAChunk) {
   Daemon daemon;
   constexpr int64_t kSize = 512 * kMiB;
@@ -228,7 +231,7 @@ TEST_F(HarvestStreamTest, ASecondSealSendsAllAgainAndEndsTheOldChunks) {
   ASSERT_TRUE(stream.Open(vm(), kOwnerToken, 1).has_opened());
   ASSERT_EQ(stream.Seal().sealed().epoch(), 1);
   ASSERT_EQ(stream.Hear().chunk().number(), 1);
-  // The window is full, and a chunk waits for room in it.
+  // The window is full, and the next chunk waits for room.
   const Response again = stream.Seal();
   ASSERT_EQ(again.sealed().epoch(), 2);
   EXPECT_EQ(again.sealed().slots(0).merged_page_count(), kPages / 2);
@@ -275,7 +278,7 @@ TEST_F(HarvestStreamTest, ATakeoverFencesAStreamAndLeavesItNothing) {
 }
 
 TEST_F(HarvestStreamTest, AChunkOfASlotThatWasMovedCannotBeCleared) {
-  // Up and down, by more than a chunk and by less than 64 pages.
+  // Move the slot up and down, by more than a chunk and by less than 64 pages.
   for (const int64_t gpa_bytes : {32 * kMiB, 31 * kMiB, 31 * kMiB - kPage}) {
     Conversation stream(daemon_.client());
     ASSERT_TRUE(stream.Open(vm(), kOwnerToken, 1).has_opened());
@@ -309,14 +312,14 @@ TEST_F(HarvestStreamTest, AChunkOfASlotThatWasMadeAnewCannotBeCleared) {
   Delete();
   v1::SetMemslotRequest request;
   request.set_vm(vm());
-  *request.mutable_memslot() = MakeSlot(64 * kPage);  // less than the chunk
+  *request.mutable_memslot() = MakeSlot(64 * kPage);  // smaller than the chunk
   daemon_.client().Must(&v1::VmService::Stub::SetMemslot, request);
   EXPECT_FALSE(stream.Clear(1).has_cleared());
   EXPECT_EQ(stream.EndReason(), "EPOCH_MISMATCH");
 }
 
-// More streams than workers, each of which has more to send than gRPC takes
-// before the peer reads.
+// There are more streams than worker threads, and each stream has more to send
+// than gRPC buffers.
 TEST(HarvestStreamOfManyTest, PeersThatDoNotReadHoldNobodyUp) {
   constexpr int kPeers = 12;
   constexpr int64_t kManyPages = 65536;
@@ -340,7 +343,7 @@ TEST(HarvestStreamOfManyTest, PeersThatDoNotReadHoldNobodyUp) {
     ASSERT_TRUE(peers.back()->Say(open).has_opened());
     ASSERT_TRUE(peers.back()->Seal().has_sealed());
   }
-  // Another conversation, and unary calls between its messages.
+  // Meanwhile another stream and unary calls are served.
   Conversation stream(daemon.client());
   ASSERT_TRUE(stream.Open(guest.name()).has_opened());
   ASSERT_TRUE(stream.Seal().has_sealed());
@@ -352,16 +355,16 @@ TEST(HarvestStreamOfManyTest, PeersThatDoNotReadHoldNobodyUp) {
             kManyPages / 2);
   EXPECT_EQ(cleared, kManyPages / 2);
   EXPECT_TRUE(guest.Peek().complete);
-  // Nor does the end of the VM wait for them.
+  // The deletion of the VM does not wait for these streams either.
   v1::DeleteVmRequest remove;
   remove.set_name(guest.name());
   remove.set_force(true);
   daemon.client().Must(&v1::VmService::Stub::DeleteVm, remove);
 }
 
-// The first owner has cleared all of its first epoch and copied every second
-// chunk of it when the log is taken from it. The guest writes so little that
-// what is lost then is not written again before the end.
+// The first owner clears all chunks of its first epoch and copies every second
+// one before another owner takes the log. The guest writes so rarely that a
+// lost page is not written again before the end.
 TEST(HarvestStreamMigrationTest, ATakeoverInItsMiddleLosesNothing) {
   constexpr int64_t kSize = 32 * kMiB;
   Daemon daemon;
@@ -381,7 +384,8 @@ TEST(HarvestStreamMigrationTest, ATakeoverInItsMiddleLosesNothing) {
             kSize / kPage / 2);
   EXPECT_GT(chunks, 10);
   TakeOver(daemon.client(), guest.name());
-  // It has not heard of that, and would have them delivered.
+  // The first owner does not know of the takeover, and tries to acknowledge
+  // pages that it did not copy.
   EXPECT_FALSE(first.Acknowledge(1).has_acknowledged());
   EXPECT_EQ(first.EndReason(), "LOG_FENCED");
 
@@ -407,7 +411,8 @@ TEST(HarvestStreamMigrationTest, ATakeoverInItsMiddleLosesNothing) {
   EXPECT_EQ(guest.Audit(), "");
 }
 
-// Whether "clear.number", or "open.slots[1]", is a field of the message.
+// True if `path`, for example "clear.number" or "open.slots[1]", is a field of
+// the message.
 bool IsFieldOf(const google::protobuf::Descriptor* message,
                absl::string_view path) {
   for (const absl::string_view part : absl::StrSplit(path, '.')) {
@@ -516,7 +521,7 @@ TEST(HarvestStreamErrorsTest, EveryErrorNamesAFieldOfTheRequest) {
   };
   for (const Case& wrong : cases) {
     SCOPED_TRACE(wrong.reason + " " + wrong.field);
-    // The last case of all needs the log again.
+    // The last case needs the log, which an earlier case has stopped.
     if (&wrong == &cases.back()) {
       guest.StartDirtyLog();
       guest.WritePages(4);
@@ -525,7 +530,7 @@ TEST(HarvestStreamErrorsTest, EveryErrorNamesAFieldOfTheRequest) {
     for (size_t i = 0; i + 1 < wrong.says.size(); ++i) {
       ASSERT_NE(stream.Say(wrong.says[i]).part_case(), Response::PART_NOT_SET);
     }
-    if (wrong.says.size() == 3) {  // behind a seal
+    if (wrong.says.size() == 3) {  // after a seal
       ASSERT_EQ(stream.Hear().chunk().number(), 1);
       ASSERT_TRUE(stream.Hear().has_trailer());
     }

@@ -1,5 +1,5 @@
-// Dirty pages are never lost: not with a broken stream, a dead client, a
-// stranger, nor while the guest writes.
+// No dirty page is lost: not by a broken stream, a dead client, another client
+// without the token, or writes during a harvest.
 
 #include <signal.h>
 
@@ -22,7 +22,8 @@ PageSet EverySecondPage() {
   return pages;
 }
 
-// A guest of 64 MiB that has written every second page: many small chunks.
+// A guest of 64 MiB that has written every second page, so its log has many
+// small chunks.
 Guest StripedGuest(const Daemon& daemon) {
   Guest guest(daemon.client(), "alpha", {MakeSlot(kPages * kPage)});
   guest.StartDirtyLog();
@@ -30,7 +31,7 @@ Guest StripedGuest(const Daemon& daemon) {
   return guest;
 }
 
-// The sealed epoch of `harvest` once more, in small chunks.
+// A request to read the sealed epoch of `harvest` again, in small chunks.
 v1::ReadDirtyPagesRequest SmallChunks(const Harvest& harvest) {
   v1::ReadDirtyPagesRequest request;
   request.set_log_id(harvest.log_id);
@@ -77,7 +78,7 @@ TEST(HarvestTest, BrokenStreamGoesOnWhereItBroke) {
   EXPECT_FALSE(broken.complete);
   ASSERT_LT(broken.pages.size(), static_cast<size_t>(kPages / 2));
 
-  // Another connection, which knows log, epoch and place.
+  // The second connection knows the log's id, the epoch and the position.
   const TestClient client(daemon.address());
   const Guest same(client, guest.name());
   v1::ReadDirtyPagesRequest request = SmallChunks(sealed);
@@ -135,7 +136,7 @@ TEST(HarvestTest, OnlyPagesThatWereClearedLeaveTheLog) {
   const auto cleared = guest.Clear(first.epoch, half);
   EXPECT_EQ(cleared.response.cleared_page_count(), kPages / 4);
   EXPECT_EQ(cleared.response.still_sealed_page_count(), kPages / 4);
-  // The same once more changes nothing.
+  // Repeating the same clear changes nothing.
   const auto again = guest.Clear(first.epoch, half);
   EXPECT_EQ(again.response.cleared_page_count(), 0);
   EXPECT_EQ(again.response.already_in_flight_page_count(), kPages / 4);
@@ -147,7 +148,8 @@ TEST(HarvestTest, OnlyPagesThatWereClearedLeaveTheLog) {
   EXPECT_EQ(guest.Seal().pages, expected);
 }
 
-// An operator who harvests during a migration is told whose the log is.
+// An operator who harvests during a migration gets an error that names the
+// log's owner.
 TEST(HarvestTest, SomebodyElseCannotTakePagesFromTheOwner) {
   Daemon daemon;
   constexpr int64_t kSize = 32 * kMiB;
@@ -173,7 +175,8 @@ TEST(HarvestTest, SomebodyElseCannotTakePagesFromTheOwner) {
   EXPECT_GT(refused.load(), 0);
 }
 
-// A client that dies between clear and copy: the next owner gets its pages.
+// If a client dies between clear and copy, the next owner gets the cleared
+// pages.
 TEST(HarvestTest, TakeoverSealsAgainWhatWasInFlight) {
   Daemon daemon;
   const Guest guest = StripedGuest(daemon);
@@ -232,7 +235,7 @@ TEST(HarvestTest, ARepeatedSealReturnsTheSameEpoch) {
   EXPECT_EQ(guest.GetDirtyLog().sealed_epoch(), first.epoch());
 }
 
-// A slot of 100 pages ends in the middle of 64.
+// The slot has 100 pages, so it ends in the middle of a word of 64 pages.
 TEST(HarvestTest, AStreamThatBrokeAtTheSlotsEndIsResumedThere) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(100 * kPage)});

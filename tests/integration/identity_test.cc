@@ -1,4 +1,4 @@
-// What is never given twice: uids of VMs, names of operations, the boot id.
+// Ids that are never reused: uids of VMs, names of operations, the boot id.
 
 #include <signal.h>
 
@@ -26,7 +26,8 @@ std::string BootIdOf(const Daemon& daemon) {
       .boot_id();
 }
 
-// A split of a VM "alpha" without memory, which is done at once.
+// Splits a VM without memory, which is done at once. Returns the operation's
+// name.
 std::string Split(const Guest& guest) {
   return guest.StartSplit(v1::SplitHugePagesRequest());
 }

@@ -1,5 +1,5 @@
-// ReadPages of what is in flight: an owner copies what it has cleared without a
-// list of it.
+// ReadPages of pages in flight: an owner copies all cleared pages without
+// listing them.
 
 #include <cstdint>
 #include <string>
@@ -18,14 +18,14 @@ constexpr int64_t kPages = 4096;
 struct Copied {
   grpc::Status status;
   PageSet pages;
-  int64_t page_count = -1;  // of the trailer
+  int64_t page_count = -1;  // as the trailer says
 };
 
 class InFlightTest : public ::testing::Test {
  protected:
   InFlightTest() { guest_.StartDirtyLog(); }
 
-  // Seals and clears those of the dirty pages that are below `limit`.
+  // Seals, and clears the dirty pages below `limit`.
   Harvest SealAndClear(int64_t limit = kPages) const {
     Harvest harvest = guest_.Seal();
     harvest.pages.erase(harvest.pages.lower_bound(limit), harvest.pages.end());
@@ -112,7 +112,7 @@ TEST_F(InFlightTest, APartOfMemoryCanBeRead) {
   v1::PagesInFlight in_flight;
   in_flight.set_log_id(harvest.log_id);
   in_flight.set_epoch(harvest.epoch);
-  // Neither end is a multiple of 64 pages.
+  // Start and end of the range are no multiples of 64 pages.
   in_flight.mutable_range()->set_gpa_bytes(100 * kPage);
   in_flight.mutable_range()->set_size_bytes(33 * kPage);
   PageSet expected;

@@ -1,4 +1,4 @@
-// VMs from their making to their end, names, lists, etags, repeated requests.
+// VMs from creation to deletion: names, lists, etags, repeated requests.
 
 #include <algorithm>
 #include <cstdint>
@@ -209,7 +209,7 @@ TEST(LifecycleTest, CapabilitiesTellTheLimitsOfTheFlags) {
   EXPECT_EQ(capabilities.entry_formats_size(), 2);
   EXPECT_EQ(capabilities.page_sizes_size(), 3);
   EXPECT_EQ(capabilities.backings_size(), 3);
-  // Each has its use.
+  // Each limit has a use count.
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
   guest.WritePages(1);
   std::map<std::string, std::pair<int64_t, int64_t>> uses;

@@ -31,7 +31,7 @@ TEST(LimitsTest, AbsurdSizesAndAddressesAreRefused) {
   struct AbsurdCall {
     std::string method;
     std::string request;
-    std::string reason = "";  // where another field could be refused as well
+    std::string reason = "";  // if another field is invalid as well
   };
   const std::vector<AbsurdCall> kCalls = {
       {"mmud.v1.VmService/SetMemslot",
@@ -139,7 +139,7 @@ TEST(LimitsTest, LimitsOfTheFlagsHold) {
   EXPECT_EQ(create("a", 32), "");
   EXPECT_EQ(create("b", 32), "");
 
-  // Guests that run are no operations: a split finds its place.
+  // A running guest is no operation, so it does not take the place of a split.
   const Guest a(client, "vms/a");
   const Guest b(client, "vms/b");
   a.StartRandomWrites(1);

@@ -1,4 +1,4 @@
-// The daemon's log: who changed what, and what the daemon did itself.
+// The daemon's log: changes by callers, and actions of the daemon itself.
 
 #include <unistd.h>
 
@@ -22,7 +22,7 @@
 namespace mmud::integration {
 namespace {
 
-// The lines with all of these in them.
+// The lines that contain all of these strings.
 std::vector<std::string> Lines(Daemon& daemon,
                                const std::vector<std::string>& parts) {
   std::vector<std::string> found;
@@ -162,7 +162,8 @@ TEST(LogTest, WhoOnlyLooksChangesNothing) {
   EXPECT_TRUE(Lines(daemon, {"SplitHugePages"}).empty());
 }
 
-// Neither where a call succeeds, nor where it is refused, nor at debug level.
+// The log must not contain a token of a successful or refused call, not even at
+// debug level.
 TEST(LogTest, NoLineContainsAnOwnersToken) {
   Daemon daemon({"--log-level=debug"});
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kMiB)});
@@ -186,7 +187,7 @@ TEST(LogTest, NoLineContainsAnOwnersToken) {
   EXPECT_TRUE(Lines(daemon, {kOwnerToken}).empty());
 }
 
-// A clear has taken a part into flight when its VM is deleted.
+// The VM is deleted while a clear has taken a part of its pages into flight.
 TEST(LogTest, ACallThatFailsHalfwayIsSeenByAll) {
   constexpr int64_t kTiB = int64_t{1} << 40;
   Daemon daemon;

@@ -1,4 +1,4 @@
-// A daemon is not larger for what it did long ago.
+// The daemon's memory does not grow with the number of VMs that it had before.
 
 #include <stdlib.h>
 
@@ -22,8 +22,7 @@ namespace {
 
 constexpr int kClients = 8;
 
-// Calls `call` with the ids of `vms` VMs, those of each client on a thread of
-// its own.
+// Calls `call` with the id of each of `vms` VMs, from one thread per client.
 template <typename Call>
 void ForEachVm(int vms, const Call& call) {
   std::vector<std::thread> clients;
@@ -56,11 +55,11 @@ void DeleteVms(const Daemon& daemon, int vms) {
   });
 }
 
-// Counted is resident memory: before there was a VM, with all VMs of the first
-// round, and at rest after the last round. Half of what the VMs needed, some 50
-// MB, is room enough for what is kept for good, stacks of threads and buffers
-// of gRPC, which are a few; an allocator that gives nothing back keeps all of
-// it, and more with each round.
+// The test measures resident memory before the first VM, with all VMs of the
+// first round, and at rest after the last round. The daemon may keep half of
+// the memory that the VMs needed, some 50 MB, which is enough for a few thread
+// stacks and gRPC buffers. An allocator that returns no memory keeps all of it,
+// and more after each round.
 TEST(MemoryTest, WhatDeletedVmsNeededIsGivenBack) {
   constexpr int kRounds = 6;
   constexpr int kVms = 512;
@@ -84,8 +83,8 @@ TEST(MemoryTest, WhatDeletedVmsNeededIsGivenBack) {
   RecordProperty("needed_bytes", absl::StrCat(needed));
 }
 
-// A daemon whose pages go back as soon as nothing is in them, so that after
-// each round what is resident is what is in use.
+// A daemon whose allocator returns unused pages at once, so that resident
+// memory after a round is memory in use.
 std::unique_ptr<Daemon> DaemonThatKeepsNoPages() {
   setenv("MALLOC_CONF", "dirty_decay_ms:0", 1);
   auto daemon = std::make_unique<Daemon>();
@@ -93,10 +92,10 @@ std::unique_ptr<Daemon> DaemonThatKeepsNoPages() {
   return daemon;
 }
 
-// Counted is resident memory after each round. The first rounds fill what is
-// kept for good; the last may not be larger by more than a quarter of what the
-// VMs of one round need, so what is kept of one VM is less than a three
-// hundredth of it.
+// The test measures resident memory after each round. The first rounds fill
+// memory that the daemon keeps for good. After the last round it may be larger
+// by a quarter of the memory that one round's VMs need. This allows less than
+// 1/300 of a VM's memory to be kept per VM.
 TEST(MemoryTest, AHundredRoundsLeaveWhatTenLeft) {
   constexpr int kRounds = 100;
   constexpr int kVms = 48;

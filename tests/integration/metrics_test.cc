@@ -1,4 +1,5 @@
-// /metrics: its form, what it has from the start, and what moves it.
+// /metrics: its format, its series at the start, and the events that change
+// them.
 
 #include <atomic>
 #include <map>
@@ -169,7 +170,7 @@ TEST(MetricsTest, HistogramsHaveTheirBucketsAndAddUp) {
       "1e-06",    "4e-06",    "1.6e-05",  "6.4e-05",  "0.0002",
       "0.000256", "0.001024", "0.004096", "0.016384", "0.065536",
       "0.262144", "1.048576", "4.194304", "+Inf"};
-  // Those of the kind of lock that switching a log on takes.
+  // The labels of the lock that a start of dirty logging holds.
   const std::string labels = "mode=\"read\",op=\"enable\"}";
   double before = 0;
   for (const std::string& bound : bounds) {
@@ -265,7 +266,8 @@ TEST(MetricsTest, CountersFollowWhatTheGuestAndItsClientsDo) {
   EXPECT_EQ(metrics.Sum("mmud_aging_seconds_count"), 1);
 }
 
-// By the job that paces, not by the switch.
+// The huge pages are split by the paced operation, not by the switch to dirty
+// logging.
 TEST(MetricsTest, AThrottledStartIsPaced) {
   Daemon daemon;
   const Guest guest(

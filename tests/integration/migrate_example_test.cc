@@ -1,4 +1,4 @@
-// docs/examples/migrate.cc, run and killed.
+// Runs docs/examples/migrate.cc, and kills it.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -34,7 +34,7 @@ class MigrateExampleTest : public ::testing::Test {
         {"docs/examples/migrate", daemon_.address(), guest_.name(), image},
         daemon_.directory().File("migrate"));
   }
-  // When the present owner of the log became that; empty without a log.
+  // The time at which the log's owner became owner; empty without a log.
   std::string OwnedSince() const {
     v1::GetDirtyLogRequest get;
     get.set_vm(guest_.name());
@@ -44,7 +44,7 @@ class MigrateExampleTest : public ::testing::Test {
         .owner_since_time()
         .SerializeAsString();
   }
-  // A run that is killed as soon as it owns the log.
+  // Runs the program and kills it as soon as it owns the log.
   void RunUntilItOwnsTheLog() const {
     const std::string before = OwnedSince();
     ChildProcess migrate = Start();
@@ -59,7 +59,7 @@ class MigrateExampleTest : public ::testing::Test {
         << migrate.Err();
     EXPECT_EQ(guest_.GetDirtyLog().owner(), owner);
   }
-  // The image, as zeros behind its end.
+  // The image, extended with zeros.
   std::string Image() const {
     std::string image = ReadFile(image_);
     image.resize(kMemoryBytes);
@@ -130,7 +130,7 @@ TEST_F(MigrateExampleTest, LogOfSomebodyElseIsLeftToThem) {
   start.mutable_lease()->set_seconds(1);
   guest_.StartDirtyLog(start);
   ExpectRefusal(Start(), kOwner);
-  // Nor is it taken once the lease has run out.
+  // The log is not taken even after its lease has ended.
   absl::SleepFor(absl::Milliseconds(1500));
   ExpectRefusal(Start(), kOwner);
 }
@@ -152,20 +152,21 @@ TEST_F(MigrateExampleTest, LogWhoseFileIsGoneIsOfNoUse) {
   RunUntilItOwnsTheLog();
   ASSERT_TRUE(std::filesystem::remove(image_));
   ExpectRefusal(Start(), "migrate");
-  ExpectRefusal(Start(), "migrate");  // there is a FILE now
+  ExpectRefusal(Start(), "migrate");  // FILE exists now
 }
 
 TEST_F(MigrateExampleTest, LogWhoseFileIsEmptyIsOfNoUse) {
   guest_.StartRandomWrites(1);
   RunUntilItOwnsTheLog();
-  // As a run leaves it that died when it had made FILE.
+  // FILE is empty if a run died just after it had made FILE.
   std::filesystem::resize_file(image_, 0);
   ExpectRefusal(Start(), "migrate");
-  ExpectRefusal(Start(), "migrate");  // FILE has a size now
+  ExpectRefusal(Start(), "migrate");  // FILE has its size now
 }
 
 TEST_F(MigrateExampleTest, TokensOfARunThatHasTheFileAreKept) {
-  // It has made FILE, locked it and written its token down, and no more.
+  // The other run has made and locked FILE and stored its token, but done no
+  // more.
   const int image = open(image_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   ASSERT_EQ(flock(image, LOCK_EX | LOCK_NB), 0);
   WriteFile(tokens_, "its tokens");
@@ -179,8 +180,8 @@ TEST_F(MigrateExampleTest, TokensOfARunThatHasTheFileAreKept) {
 }
 
 TEST_F(MigrateExampleTest, TokensAreKeptWhenTheFileCannotBeHad) {
-  // It is not there for who looks, and cannot be made: as when another run
-  // makes it in between, this one never has it.
+  // FILE does not exist and cannot be made. So this run never locks FILE, as if
+  // another run made FILE at the same moment.
   std::filesystem::create_symlink(
       daemon_.directory().File("no-such-folder/image"), image_);
   WriteFile(tokens_, "tokens");
@@ -241,7 +242,7 @@ TEST_F(MigrateExampleTest, LogIsKeptFromOthersWhilePagesAreCopied) {
   guest_.StartRandomWrites(1);
   RunUntilItOwnsTheLog();
   EXPECT_EQ(guest_.GetDirtyLog().lease().seconds(), 300);
-  RunUntilItOwnsTheLog();  // which it takes over
+  RunUntilItOwnsTheLog();  // this run takes the log over
   EXPECT_EQ(guest_.GetDirtyLog().lease().seconds(), 300);
 }
 

@@ -1,5 +1,4 @@
-// The real mmuctl against the real daemon: what a person at a terminal and a
-// script get.
+// The real mmuctl with the real daemon: its output for people and for scripts.
 
 #include <string>
 #include <vector>
@@ -29,7 +28,7 @@ class MmuctlTest : public ::testing::Test {
     }
     return RunProgram(arguments, daemon_.directory().File("mmuctl"));
   }
-  // The same where it must succeed: what it prints.
+  // Runs `mmuctl LINE`, which must succeed, and returns its output.
   std::string Must(const std::string& line) {
     const ProgramResult result = Run(line);
     EXPECT_EQ(result.exit_code, 0) << line << "\n" << result.err;

@@ -39,7 +39,7 @@ int64_t Stat(const Daemon& daemon, const std::string& name) {
   return -1;
 }
 
-// Executes from every page once.
+// Executes every page once.
 void Execute(const Daemon& daemon) {
   lab::v1::Workload workload;
   workload.mutable_pattern()->mutable_sequential()->set_stride_bytes(kPage);
@@ -66,7 +66,8 @@ TEST(NxHugePagesTest, ExecutedMemoryIsSplitAndRecoveryGivesItBack) {
   ASSERT_EQ(Stat(daemon, "pages_2m"), kSize / (2 * kMiB));
   Execute(daemon);
   EXPECT_EQ(NxSplits(daemon), kSize / (2 * kMiB));
-  // Within a period all of them have gone, and reads map huge pages again.
+  // Within a period all NX splits are recovered, and reads map huge pages
+  // again.
   ASSERT_TRUE(Eventually([&] { return Stat(daemon, "nx_lpage_splits") == 0; }));
   guest.ReadWords(kSize, kPage);
   EXPECT_EQ(Stat(daemon, "pages_2m"), kSize / (2 * kMiB));

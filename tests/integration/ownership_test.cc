@@ -1,5 +1,5 @@
-// Whose the log is: tokens, leases, takeovers, and epochs that are not what
-// their caller thinks.
+// The ownership of a log: tokens, leases, takeovers, and calls with a wrong
+// epoch.
 
 #include <atomic>
 #include <string>
@@ -61,10 +61,12 @@ TEST(OwnershipTest, ALeaseThatRanOutTakesNothingUntilSomebodyAcquires) {
   start.mutable_lease()->set_seconds(1);
   const Guest guest = WritingGuest(daemon, start);
   const Harvest sealed = guest.Seal();
-  // With its lease over, the owner is one still: its call renews it.
+  // After the end of its lease the owner is still the owner, and its call
+  // renews the lease.
   absl::SleepFor(absl::Milliseconds(1100));
   EXPECT_TRUE(guest.Clear(sealed.epoch, {0, 1}).status.ok());
-  // Nobody calls for a second: the next may have it, without force.
+  // If the owner makes no call for a second, the next owner may acquire the log
+  // without force.
   EXPECT_TRUE(Eventually(
       [&] { return Acquire(daemon, kNextToken, false).status.ok(); }));
   EXPECT_EQ(ReasonOf(guest.Clear(sealed.epoch, sealed.pages).status),
@@ -133,8 +135,8 @@ TEST(OwnershipTest, TheTokenOfAnotherVmsLogIsAStrangers) {
   EXPECT_EQ(other.GetDirtyLog().sealed_epoch(), 0);
 }
 
-// A person harvests again and again beside a migration: without a token, and
-// with that of an owner before this one.
+// A person harvests repeatedly during a migration: without a token, and with
+// the token of a former owner.
 TEST(OwnershipTest, MmuctlBesideAMigrationTakesNothing) {
   Daemon daemon;
   const Guest guest(daemon.client(), "alpha", {MakeSlot(kPages * kPage)}, 2);
@@ -168,7 +170,7 @@ TEST(OwnershipTest, MmuctlBesideAMigrationTakesNothing) {
       ++harvests;
     } while (!migrated);
   });
-  // Each page that such a harvest took would be missing in the copy.
+  // A page that such a harvest took would be missing in the copy.
   EXPECT_TRUE(Eventually([&] { return harvests > 0; }));
   guest.ExpectThatAMigrationCopiesAll(kPages * kPage);
   const int64_t epochs = guest.GetDirtyLog().sealed_epoch();
@@ -234,7 +236,7 @@ TEST(OwnershipTest, NothingOfAnEarlierLogIsTakenForOneOfThis) {
                 .discarded()
                 .sealed_page_count(),
             kPages);
-  // The same owner with the same token.
+  // Start a log for the same owner with the same token.
   guest.StartDirtyLog();
   guest.WritePages(kPages);
   const Harvest sealed = guest.Seal();
@@ -253,7 +255,7 @@ TEST(OwnershipTest, NothingOfAnEarlierLogIsTakenForOneOfThis) {
   EXPECT_EQ(guest.Peek().pages, All());
 }
 
-// Whichever comes first: each page is the next owner's in the end.
+// In either order of the calls, the next owner gets every page.
 TEST(OwnershipTest, ATakeoverBesideSealsLosesNothing) {
   Daemon daemon;
   const Guest guest = WritingGuest(daemon);
@@ -298,7 +300,8 @@ TEST(OwnershipTest, ATakeoverBesideSealsLosesNothing) {
   EXPECT_GT(guest.StopWorkload().statistics().write_count(), 0);
 }
 
-// What DeleteVm and DeleteMemslot would lose they count, and are refused.
+// DeleteVm and DeleteMemslot are refused if pages would be lost, and the error
+// counts these pages.
 TEST(OwnershipTest, NothingUndeliveredVanishesUnasked) {
   Daemon daemon;
   const Guest guest = WritingGuest(daemon);

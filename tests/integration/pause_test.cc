@@ -72,7 +72,7 @@ TEST_F(PauseTest, PausingAgainExtendsTheSamePause) {
   const v1::VcpuPause first = Pause(3'600'000);
   EXPECT_EQ(guest_.Get().pause().since().ShortDebugString(),
             first.since().ShortDebugString());
-  // Shorter, and so without an effect.
+  // A shorter pause does not end the longer one earlier.
   EXPECT_NEAR(static_cast<double>(Milliseconds(Pause(1))), 3'600'000, 60'000);
   EXPECT_EQ(Pause(1).since().ShortDebugString(),
             first.since().ShortDebugString());

@@ -1,5 +1,5 @@
-// VMs whose processors differ: page-modification logging, no Accessed and Dirty
-// bits, no MMIO caching.
+// VMs with different CPU features: page-modification logging, no Accessed and
+// Dirty bits, no MMIO caching.
 
 #include <cstdint>
 #include <string>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSize = 16 * kMiB;
 
-// A VM with what `vm` says, 2 vCPUs and one slot of kSize.
+// Makes a VM with the fields of `vm`, 2 vCPUs and one slot of kSize.
 Guest Make(Daemon& daemon, v1::Vm vm) {
   v1::CreateVmRequest request;
   request.set_vm_id("alpha");

@@ -1,4 +1,5 @@
-// The main job on each MMU: at the end guest memory and its copy are equal.
+// Runs the quickstart with each MMU. At the end guest memory and its copy are
+// equal.
 
 #include <cstdint>
 #include <string>
@@ -47,7 +48,8 @@ TEST_P(QuickstartTest, EndsWithEqualCopies) {
     const std::string name = round.value("name", "");
     EXPECT_GT(round.value("epoch", int64_t{0}), epoch) << name;
     epoch = round.value("epoch", int64_t{0});
-    // The seal of each acknowledges what the one before left in flight.
+    // The seal of each round acknowledges the pages that the round before left
+    // in flight.
     EXPECT_EQ(round.value("acknowledged_page_count", int64_t{-1}), in_flight)
         << name;
     in_flight = round.value("in_flight_page_count", int64_t{-1});

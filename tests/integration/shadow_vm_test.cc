@@ -1,5 +1,5 @@
-// VMs whose vCPUs run on shadow pages, through the daemon: made, run, logged,
-// copied, split, aged, looked at and deleted like any other.
+// VMs whose vCPUs run on shadow pages. Through the daemon they are created,
+// run, logged, copied, split, aged, inspected and deleted like other VMs.
 
 #include <signal.h>
 
@@ -32,7 +32,7 @@ namespace {
 
 constexpr int64_t kSize = 64 * kMiB;
 
-// One way to make such a VM, as text of mmud.v1.Vm.
+// One kind of such VM, as text of mmud.v1.Vm.
 struct Kind {
   const char* name;
   const char* vm;
@@ -43,7 +43,7 @@ std::ostream& operator<<(std::ostream& os, const Kind& kind) {
 
 class ShadowVmTest : public ::testing::TestWithParam<Kind> {
  protected:
-  // Makes the VM of the test: 2 vCPUs and one slot of kSize.
+  // Makes the test's VM with 2 vCPUs and one slot of kSize.
   Guest Make(const std::string& id = "alpha") {
     const std::string slot = absl::StrCat(
         "memslots { size_bytes: ", kSize,
@@ -75,7 +75,7 @@ class ShadowVmTest : public ::testing::TestWithParam<Kind> {
     return stats;
   }
 
-  // All tables that pass `filter`, in pages of `page_size`.
+  // All tables that match `filter`, listed in pages of `page_size`.
   std::vector<v1::PageTable> Tables(v1::ListPageTablesRequest filter,
                                     int32_t page_size = 1000) {
     filter.set_vm("vms/alpha");
@@ -116,7 +116,7 @@ TEST_P(ShadowVmTest, TheVmIsWhatWasAskedFor) {
   EXPECT_EQ(vm.has_shadow(), absl::StartsWith(GetParam().vm, "shadow {"));
   EXPECT_EQ(vm.has_nested(), absl::StartsWith(GetParam().vm, "nested {"));
   EXPECT_EQ(vm.has_guest_paging(), !vm.has_tdp_shadow());
-  // A fiftieth of the pages.
+  // The default limit is a fiftieth of the guest's pages.
   EXPECT_EQ(vm.shadow_page_limit(), kSize / kPage / 50);
 }
 
@@ -143,7 +143,7 @@ TEST_P(ShadowVmTest, SplittingAgingAndRecoveryWorkWhileTheGuestRuns) {
   stop.set_vm(guest.name());
   stop.set_recover_huge_pages(true);
   stop.set_owner_token(kOwnerToken);
-  stop.set_discard_undelivered(true);  // the guest runs
+  stop.set_discard_undelivered(true);  // needed since the guest runs
   daemon_.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   guest.StopWorkload();
   EXPECT_EQ(guest.Audit(), "");
@@ -157,7 +157,7 @@ TEST_P(ShadowVmTest, ShadowPagesAreCountedListedAndLimited) {
   const std::string write_faults =
       "mmud_page_faults_total{access=\"write\",mmu=\"shadow\","
       "result=\"fixed\"}";
-  // The guest boots first.
+  // The guest boots first, so wait for its first write faults.
   ASSERT_TRUE(Eventually([&] {
     return Stats()["mmu_shadow_pages"] > 0 && Metric(write_faults) > 0;
   }));
@@ -209,7 +209,7 @@ TEST_P(ShadowVmTest, ShadowPagesAreCountedListedAndLimited) {
   const std::map<std::string, int64_t> with_limit = Stats();
   EXPECT_EQ(with_limit.at("shadow_page_limit"), limited.shadow_page_limit());
   EXPECT_LE(with_limit.at("mmu_shadow_pages"), limited.shadow_page_limit());
-  // What is refused changes nothing of what else is asked for.
+  // A refused update changes nothing, not even its valid fields.
   update.mutable_vm()->set_shadow_page_limit(63);
   update.mutable_update_mask()->add_paths("labels");
   (*update.mutable_vm()->mutable_labels())["a"] = "b";
@@ -233,13 +233,13 @@ TEST_P(ShadowVmTest, NothingStaysBehindAVmThatIsDeleted) {
   EXPECT_EQ(Metric("mmud_shadow_pages"), 0);
   EXPECT_EQ(Metric("mmud_unsync_pages"), 0);
   EXPECT_EQ(Metric("mmud_pages_mapped{mmu=\"shadow\",page_size=\"4k\"}"), 0);
-  // The name is free again, and the counters went on.
+  // The counters keep the deleted VM's counts, and its name can be used again.
   EXPECT_GT(Metric("mmud_shadow_cache_misses_total"), 0);
   Make();
 }
 
-// Without paging a processor reaches 4 GiB; a guest with nothing there boots
-// all the same.
+// A processor without paging reaches only 4 GiB. A guest without memory there
+// boots nevertheless.
 TEST_P(ShadowVmTest, AGuestCanBeAboveFourGib) {
   if (absl::StrContains(GetParam().vm, "32BIT") ||
       absl::StrContains(GetParam().vm, "PAE")) {

@@ -115,10 +115,10 @@ TEST(SplitTest, PausedSplitStandsStillAndGoesOnAtItsNewPace) {
   const auto updated = Unpack<v1::SplitMetadata>(
       client.Must(&SplitStub::UpdateSplit, update).metadata());
   EXPECT_NE(updated.etag(), paused.etag());
-  // What was not given stays.
+  // Fields that are not given stay.
   EXPECT_EQ(updated.throttle().max_pages_per_second(), 50'000);
   EXPECT_EQ(updated.throttle().chunk_bytes(), 64 * kMiB);
-  // 0 is given, and lifts the limit.
+  // An explicit 0 removes the limit.
   update.Clear();
   update.set_operation(name);
   update.mutable_throttle()->set_max_pages_per_second(0);
@@ -126,7 +126,7 @@ TEST(SplitTest, PausedSplitStandsStillAndGoesOnAtItsNewPace) {
       client.Must(&SplitStub::UpdateSplit, update).metadata());
   EXPECT_EQ(unlimited.throttle().max_pages_per_second(), 0);
   EXPECT_EQ(unlimited.throttle().chunk_bytes(), 64 * kMiB);
-  // Still paused: the etag matched, nothing else changed.
+  // The split is still paused: its number of done bytes has not changed.
   EXPECT_EQ(updated.done_bytes(), paused.done_bytes());
 
   v1::ResumeSplitRequest resume;
@@ -160,7 +160,7 @@ TEST(SplitTest, ARecoveryIsPacedByItsThrottle) {
   EXPECT_EQ(metadata.recovered_2m_count(), 3);
   EXPECT_EQ(metadata.throttle().min_pause().nanos(), 20'000'000);
   EXPECT_EQ(metadata.throttle().chunk_bytes(), 2 * kMiB);
-  // One pause between each two of three chunks.
+  // Three chunks have two pauses between them.
   EXPECT_GE(metadata.throttled().pause().nanos(), 40'000'000);
   EXPECT_EQ(guest.Get().mapped_pages().pages_2m_count(), 3);
 }
@@ -280,7 +280,7 @@ TEST(SplitTest, CancelledSplitKeepsItsWork) {
   EXPECT_EQ(pages.pages_1g_count(), 4 - metadata.splits().split_1g_count());
   EXPECT_EQ(guest.Audit(), "");
 
-  // A new one finishes the rest, and only that.
+  // A new split finishes the rest, and only the rest.
   const auto rest =
       daemon.client().WaitDone(guest.StartSplit(v1::SplitHugePagesRequest()));
   const auto response = Unpack<v1::SplitHugePagesResponse>(rest.response());
@@ -327,8 +327,8 @@ TEST(SplitTest, RecoveryPutsHugePagesTogetherAgain) {
   const v1::PageCounts pages = guest.Get().mapped_pages();
   EXPECT_EQ(pages.pages_4k_count(), 0);
   EXPECT_EQ(pages.pages_2m_count(), 0);
-  // Recovery puts the huge mappings in place of the small ones: no access to
-  // the guest's memory was needed for them to be there.
+  // Recovery itself replaces the small mappings by huge ones. No access to the
+  // guest's memory was needed.
   EXPECT_EQ(pages.pages_1g_count(), 2);
   EXPECT_EQ(guest.Audit(), "");
 }

@@ -1,12 +1,12 @@
-// A library for LD_PRELOAD: the wall clock of the program that loads it is off
-// by as many nanoseconds as the first 8 bytes of a file say, from the moment
-// that they say so. The file is named by STEPPED_WALL_CLOCK; without it nothing
-// changes.
+// A library for LD_PRELOAD that steps the wall clock of a program. The first 8
+// bytes of a file are the clock's offset in nanoseconds, and each change takes
+// effect at once. The environment variable STEPPED_WALL_CLOCK names the file;
+// without it nothing changes.
 //
-// Moved are the clock that programs read, and the deadlines by it that they
-// give to the kernel in a futex, which is how Abseil waits. As with a real step
-// a wait that has begun ends by the clock as it is then. Waits and timers by
-// the monotonic clock go through unchanged.
+// The library changes the clock that programs read, and the deadlines by this
+// clock that they pass to the kernel in a futex, which is how Abseil waits. As
+// with a real step, a wait in progress ends by the new clock. Waits and timers
+// by the monotonic clock are unchanged.
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
-// A wait looks this often whether the clock was set meanwhile.
+// The interval at which a wait checks whether the clock was set.
 constexpr int64_t kSlice = 5'000'000;
 
 int64_t Nanos(const timespec& time) {
@@ -73,7 +73,7 @@ int64_t RealNanos() {
 
 using Syscall = long (*)(long, long, long, long, long, long, long);
 
-// `deadline`: by the clock of this program.
+// `deadline` is by the stepped clock.
 long WaitInSlices(Syscall next, long number, long word, long op, long value,
                   int64_t deadline, long word2, long bits) {
   for (;;) {

@@ -1,5 +1,5 @@
-// A client that reads a few messages of a sealed epoch, says so and then reads
-// no more: stuck_harvester ADDRESS VM.
+// A client that reads a few messages of a sealed epoch, reports this and then
+// reads no more: stuck_harvester ADDRESS VM.
 
 #include <unistd.h>
 

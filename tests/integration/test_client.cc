@@ -28,7 +28,8 @@
 namespace mmud::integration {
 namespace {
 
-// Every file of the API: each is linked, so that CallText finds its methods.
+// One message of every file of the API, so that the file is linked and CallText
+// finds its methods.
 [[maybe_unused]] const google::protobuf::Descriptor* const kOneOfEachFile[] = {
     v1::GetBuildInfoRequest::descriptor(),
     v1::AgeRangeRequest::descriptor(),

@@ -87,8 +87,8 @@ class TestClient {
   // Calls "package.Service/Method" with arbitrary bytes.
   RawResult CallRaw(const std::string& method, const std::string& request,
                     absl::Duration timeout = kCallTimeout) const;
-  // As CallRaw with several messages: all are sent before an answer is read,
-  // then the caller's end of the stream is closed.
+  // As CallRaw with several messages: sends all of them and closes the client's
+  // end of the stream before it reads an answer.
   RawResult CallRawStream(const std::string& method,
                           const std::vector<std::string>& requests,
                           absl::Duration timeout = kCallTimeout) const;
@@ -119,7 +119,7 @@ Message Unpack(const google::protobuf::Any& any) {
   return message;
 }
 
-// The entry of GetCapabilities about a limit.
+// The entry for a limit in GetCapabilities.
 v1::LimitUse UseOf(const TestClient& client, const std::string& name);
 
 }  // namespace mmud::integration

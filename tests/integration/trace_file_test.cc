@@ -1,4 +1,4 @@
-// Recorded programs, whole and damaged, through the daemon.
+// Runs recorded programs, whole and damaged, through the daemon.
 
 #include <filesystem>
 #include <string>
@@ -19,7 +19,7 @@ lab::v1::Workload Replay(const std::string& trace) {
   return workload;
 }
 
-// Why it is not started.
+// The status of a workload that replays `trace`.
 grpc::Status Refused(const TestClient& client, const Guest& guest,
                      const std::string& trace) {
   lab::v1::StartWorkloadRequest request;

@@ -1,4 +1,4 @@
-// VMs, their memslots and their statistics in pieces: views, pages, labels.
+// Lists of VMs, their memslots and their statistics: views, pages, labels.
 
 #include <cstdint>
 #include <set>
@@ -17,7 +17,7 @@ namespace {
 
 using VmStub = v1::VmService::Stub;
 
-// `count` slots of a page each, the last one lowest.
+// `count` slots of one page each, at descending addresses.
 std::vector<v1::Memslot> Slots(int count) {
   std::vector<v1::Memslot> slots;
   for (int i = 0; i < count; ++i) {
@@ -65,7 +65,7 @@ TEST(VmListsTest, SlotsComeInPagesInTheOrderOfTheirIds) {
   EXPECT_EQ(listed, (std::vector<int>{0, 2, 4, 6, 8}));
   EXPECT_EQ(sizes, (std::vector<int>{2, 2, 1}));
 
-  // The token is of this VM.
+  // The page token belongs to the first VM.
   const Guest other(client, "beta", Slots(5));
   request.set_vm(other.name());
   request.set_page_token(second_page);

@@ -1,5 +1,5 @@
-// Whoever sets the wall clock changes what the daemon and mmuctl show, and
-// nothing that they do.
+// Setting the wall clock changes only the times that the daemon and mmuctl
+// show.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -31,10 +31,10 @@ namespace {
 using DirtyLogStub = v1::DirtyLogService::Stub;
 using OperationsStub = google::longrunning::Operations::Stub;
 
-// Longer than a test lasts, shorter than every step.
+// Longer than any test, shorter than any step of the clock.
 constexpr int64_t kLongSeconds = 8 * 60;
 
-// A wall clock that the test sets, of programs that it starts.
+// A wall clock that the test sets for the programs that it starts.
 class SteppedClock {
  public:
   SteppedClock() {
@@ -52,7 +52,7 @@ class SteppedClock {
     offset_->fetch_add(absl::ToInt64Nanoseconds(by));
   }
 
-  // Calls `start`, and what it starts has this clock.
+  // Calls `start`; the programs that it starts use this clock.
   template <typename Start>
   auto ForWhatStarts(const Start& start) const {
     setenv("LD_PRELOAD", SteppedWallClockPath().c_str(), 1);
@@ -69,7 +69,7 @@ class SteppedClock {
   std::atomic<int64_t>* offset_ = nullptr;
 };
 
-// A daemon whose wall clock the test sets.
+// A daemon that uses a SteppedClock.
 class SteppedDaemon {
  public:
   SteppedDaemon()
@@ -89,7 +89,7 @@ v1::DirtyLogState StateOfLog(const Guest& guest) {
   return guest.Get().memslots(0).dirty_log().state();
 }
 
-// A guest with `pages` pages of 2 MiB that a split takes a step each for.
+// A guest with `pages` pages of 2 MiB. A split takes one step for each.
 Guest HugeGuest(const Daemon& daemon, int64_t pages) {
   Guest guest(daemon.client(), "huge",
               {MakeSlot(pages * 2 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY,
@@ -104,12 +104,12 @@ void AwaitBeginOfSplit(const Guest& guest, int64_t pages) {
       [&] { return guest.Get().mapped_pages().pages_2m_count() < pages; }));
 }
 
-// The parameter: by how many minutes the clock is set.
+// The parameter is the size of the clock's step in minutes.
 class WallClockTest : public ::testing::TestWithParam<int> {
  protected:
   void Step() { daemon_.Step(absl::Minutes(GetParam())); }
 
-  // The end of a throttled split during which the clock was set.
+  // Sets the clock during a throttled split. Returns the state after the split.
   v1::SplitMetadata SplitThroughAStep() {
     constexpr int64_t kPages = 8;
     const Guest guest = HugeGuest(*daemon_, kPages);
@@ -150,7 +150,7 @@ TEST_P(WallClockTest, WhatSomethingTookIsNoDifferenceOfIt) {
 }
 
 TEST_P(WallClockTest, ALogLivesAsLongAsItsTtl) {
-  // In the order in which the daemon looks at them.
+  // The daemon checks the VMs in the order of their names.
   const Guest longer(daemon_->client(), "a-longer", {MakeSlot(kMiB)});
   const Guest shorter(daemon_->client(), "b-shorter", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest request;
@@ -192,7 +192,7 @@ TEST_P(WallClockTest, AWorkloadRunsAsLongAsItMay) {
   const auto accesses = [&] {
     return longer.LastWorkload().statistics().access_count();
   };
-  // It has looked at the time since, and goes on.
+  // The workload has checked the time since, and continues.
   const int64_t then = accesses();
   EXPECT_TRUE(Eventually([&] { return accesses() > then + 1'000; }));
   EXPECT_EQ(longer.StopWorkload().state(), lab::v1::WORKLOAD_STATE_STOPPED);
@@ -248,7 +248,7 @@ TEST_P(WallClockTest, AStartOfALogIsPacedAsItsThrottleSays) {
   EXPECT_EQ(StateOfLog(guest), v1::DIRTY_LOG_STATE_ACTIVE);
 }
 
-// A clock that is set gives nobody the log of an owner that is there.
+// Setting the clock does not let another owner take the log during the lease.
 TEST_P(WallClockTest, ALeaseLastsAsLongAsItSays) {
   const Guest guest(daemon_->client(), "a", {MakeSlot(kMiB)});
   v1::StartDirtyLogRequest start;
@@ -307,7 +307,7 @@ INSTANTIATE_TEST_SUITE_P(Steps, WallClockTest,
                                std::abs(step.param), "Minutes");
                          });
 
-// The clock of the client is set, not that of the daemon.
+// Tests that set the clock of the client, not that of the daemon.
 class ClientWallClockTest : public ::testing::TestWithParam<int> {
  protected:
   std::unique_ptr<ChildProcess> Mmuctl(const std::string& name,
@@ -333,7 +333,7 @@ TEST_P(ClientWallClockTest, AWaitEndsAfterItsTimeoutAndNotBefore) {
       "longer",
       {absl::StrCat("--timeout=", kLongSeconds, "s"), "op", "wait", name});
   const auto shorter = Mmuctl("shorter", {"--timeout=3s", "op", "wait", name});
-  // Each has shown the first state.
+  // Both clients have shown the first state.
   const auto lines = [](const ChildProcess& client) {
     const std::string text = client.Err();
     return std::count(text.begin(), text.end(), '\n');
@@ -342,7 +342,7 @@ TEST_P(ClientWallClockTest, AWaitEndsAfterItsTimeoutAndNotBefore) {
       Eventually([&] { return lines(*longer) > 0 && lines(*shorter) > 0; }));
   clock_.Step(absl::Minutes(GetParam()));
   EXPECT_EQ(shorter->Wait(absl::Minutes(1)), 7) << shorter->Err();
-  // The other has looked at the time since, to show the next states.
+  // The longer wait has read the clock since, to show the next states.
   const auto then = lines(*longer);
   EXPECT_TRUE(Eventually(
       [&] { return lines(*longer) > then + 1 || !longer->running(); }));

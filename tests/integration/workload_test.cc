@@ -1,4 +1,4 @@
-// Workloads as resources: a VM has the one that runs or ran last.
+// Workloads as resources: each VM has one, the workload that runs or ran last.
 
 #include <cstdint>
 #include <memory>
@@ -20,7 +20,7 @@ namespace {
 
 using Stub = lab::v1::WorkloadService::Stub;
 
-// Writes to every page, over and over.
+// A workload that writes to every page, over and over.
 lab::v1::Workload Writes() {
   lab::v1::Workload workload;
   workload.mutable_pattern()->mutable_sequential();
@@ -51,7 +51,7 @@ TEST(WorkloadTest, ItShowsWhatItWasAskedForAndWhatItDid) {
   request.mutable_workload()->set_seed(7);
   request.mutable_workload()->set_max_accesses_per_second(1'000'000);
   request.mutable_workload()->mutable_max_duration()->set_seconds(3600);
-  // What only the daemon knows is not taken from a request.
+  // The daemon ignores output-only fields of the request.
   request.mutable_workload()->set_name("vms/beta/workloads/1");
   request.mutable_workload()->set_state(lab::v1::WORKLOAD_STATE_FAILED);
   request.mutable_workload()->mutable_error()->set_code(7);
@@ -87,7 +87,7 @@ TEST(WorkloadTest, ItShowsWhatItWasAskedForAndWhatItDid) {
   EXPECT_EQ(stopped.state(), lab::v1::WORKLOAD_STATE_STOPPED);
   EXPECT_TRUE(stopped.has_end_time());
   EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
-  // It stays as it ended.
+  // The workload's state does not change after its end.
   EXPECT_EQ(Get(daemon.client(), started.name())
                 .response.workload()
                 .SerializeAsString(),
@@ -108,7 +108,7 @@ TEST(WorkloadTest, OneThatFailedKeepsItsErrorAndItsFigures) {
   EXPECT_EQ(facts.domain, "mmud");
   EXPECT_TRUE(failed.has_end_time());
   EXPECT_GT(failed.statistics().access_count(), 0);
-  // It has ended: it cannot be stopped, and its VM can go.
+  // The workload has ended, so it cannot be stopped and its VM can be deleted.
   lab::v1::StopWorkloadRequest stop;
   stop.set_name(failed.name());
   EXPECT_EQ(ReasonOf(daemon.client().Call(&Stub::StopWorkload, stop).status),
@@ -129,7 +129,7 @@ TEST(WorkloadTest, OneThatEndedIsThereUntilTheNextOneOrTheEndOfItsVm) {
   EXPECT_EQ(first.total_access_count(), 16);
   EXPECT_EQ(first.statistics().access_count(), 16);
 
-  // What is refused forgets nothing.
+  // A refused start keeps the former workload.
   lab::v1::StartWorkloadRequest refused;
   refused.set_vm(guest.name());
   refused.mutable_workload()->mutable_trace()->set_trace_name("no.trace");
@@ -152,7 +152,7 @@ TEST(WorkloadTest, OneThatEndedIsThereUntilTheNextOneOrTheEndOfItsVm) {
   remove.set_name(guest.name());
   client.Must(&v1::VmService::Stub::DeleteVm, remove);
   EXPECT_EQ(ReasonNotFound(client, second), "WORKLOAD_NOT_FOUND");
-  // Another VM of that name has nothing of it.
+  // Another VM of the same name does not have the workload.
   const Guest again(client, "alpha", {MakeSlot(kMiB)});
   EXPECT_EQ(ReasonNotFound(client, second), "WORKLOAD_NOT_FOUND");
   EXPECT_EQ(again.LastWorkload().name(), "");
@@ -184,7 +184,7 @@ TEST(WorkloadTest, ListsHaveOneOfEachVmInPages) {
   std::vector<std::string> expected;
   for (int i = 0; i < 7; ++i) {
     const Guest guest(client, absl::StrCat("vm-", i), {MakeSlot(kMiB)});
-    // Those between have none.
+    // Every second VM has no workload.
     if (i % 2 == 1) continue;
     guest.WritePages(1);
     expected.push_back(guest.LastWorkload().name());
@@ -243,7 +243,7 @@ TEST(WorkloadTest, SixtyFourThatRunLeaveAllPlacesToOperationsAndEndWithADrain) {
                         google::longrunning::ListOperationsRequest())
                   .operations()
                   .empty());
-  // As many operations as there may be.
+  // Start the maximum number of operations.
   const int64_t places = UseOf(client, "max_operations").limit_count();
   ASSERT_EQ(places, 64);
   v1::SplitHugePagesRequest split;
