@@ -24,7 +24,7 @@ struct Arbitrary<mmu::testing::Operation> {
   static Gen<mmu::testing::Operation> arbitrary() {
     using mmu::testing::Operation;
     using Kind = Operation::Kind;
-    // Accesses are what finds things; slots come and go rarely.
+    // Accesses find most errors; slots rarely come and go.
     const auto kind = gen::weightedElement<Kind>({
         {10, Kind::kRead},    {16, Kind::kWrite},      {2, Kind::kExec},
         {6, Kind::kSweep},    {6, Kind::kCreate},      {1, Kind::kDelete},
@@ -34,7 +34,7 @@ struct Arbitrary<mmu::testing::Operation> {
         {1, Kind::kTakeOver}, {3, Kind::kSplit},       {2, Kind::kRecover},
         {3, Kind::kAge},      {2, Kind::kDropTlb},     {1, Kind::kZapAll},
     });
-    // Pages near the beginning of a place, where slots are.
+    // Pages near the beginning of a place, since slots begin there.
     const auto page = gen::map(gen::tuple(gen::inRange<uint32_t>(0, 5),
                                           gen::inRange<uint32_t>(0, 1100)),
                                [](const std::tuple<uint32_t, uint32_t>& t) {
@@ -74,7 +74,7 @@ TEST(ModelTest, AVmBehavesAsTheModelAfterEveryStep) {
   } while (MonotonicTime::Now() < end);
 }
 
-// RapidCheck's sequences are short; these begin with slots and go on long.
+// RapidCheck's own sequences are short. These begin with slots and are long.
 TEST(ModelTest, LongRunsOnAPopulatedVmAgreeToo) {
   const MonotonicTime end = MonotonicTime::Now() + Budget();
   using Kind = Operation::Kind;
@@ -93,7 +93,7 @@ TEST(ModelTest, LongRunsOnAPopulatedVmAgreeToo) {
   }
 }
 
-// A comparison that cannot fail would prove nothing.
+// Shows that the comparison can fail: a lost mark must be found.
 TEST(ModelTest, ALostMarkIsNoticedAndTheSequenceIsPrinted) {
   using Kind = Operation::Kind;
   std::vector<Operation> operations = {{Kind::kCreate, 0, 0, 0},
@@ -114,7 +114,7 @@ TEST(ModelTest, ALostMarkIsNoticedAndTheSequenceIsPrinted) {
               ::testing::HasSubstr("    {Operation::Kind::kClear, 0, 0, 0},"));
 }
 
-// An owner whose copies have not arrived says that they have.
+// The owner acknowledges pages whose copies have not arrived.
 TEST(ModelTest, AnAcknowledgementWithoutACopyIsNoticed) {
   using Kind = Operation::Kind;
   const std::vector<Operation> operations = {
@@ -127,7 +127,7 @@ TEST(ModelTest, AnAcknowledgementWithoutACopyIsNoticed) {
               ::testing::HasSubstr("page 7 of slot 0 is delivered"));
 }
 
-// The same of pages by their names.
+// The same, but the owner acknowledges single pages.
 TEST(ModelTest, AnAcknowledgementOfPagesWithoutACopyIsNoticed) {
   using Kind = Operation::Kind;
   const std::vector<Operation> operations = {
@@ -140,7 +140,7 @@ TEST(ModelTest, AnAcknowledgementOfPagesWithoutACopyIsNoticed) {
               ::testing::HasSubstr("page 7 of slot 0 is delivered"));
 }
 
-// What a dead owner has cleared and not copied is the next one's.
+// The next owner gets pages that a dead owner cleared but did not copy.
 TEST(ModelTest, AnOwnerThatDiesBetweenClearAndCopyLosesNothing) {
   using Kind = Operation::Kind;
   EXPECT_EQ(RunOperations({{Kind::kCreate, 0, 0, 0},

@@ -42,8 +42,8 @@ struct Shape {
 };
 constexpr std::array<Shape, 6> kShapes = {{
     {1024, 0, Level::k2M, false},
-    {700, 0, Level::k2M, false},   // a tail that can be no huge page
-    {1024, 5, Level::k2M, false},  // off the huge page grid
+    {700, 0, Level::k2M, false},   // the tail is too small for a huge page
+    {1024, 5, Level::k2M, false},  // not aligned to huge pages
     {300, 0, Level::k4K, false},
     {2048, 0, Level::k2M, false},
     {512, 0, Level::k2M, true},
@@ -75,7 +75,7 @@ class Comparison {
         vm_(pml == VmConfig::Pml::kYes ? MakePmlVm({}, vcpus)
                                        : MakeVm({}, vcpus)) {}
 
-  // "" or what differs.
+  // Performs one operation. Returns "", or the difference from the model.
   std::string Step(const Operation& op) {
     using Kind = Operation::Kind;
     problem_.clear();
@@ -258,7 +258,7 @@ class Comparison {
     if (id < kSlots) config.slots = {id};
     std::vector<ModelSlot*> slots;
     for (auto& [slot_id, slot] : model_.slots()) {
-      // All means those that can be written.
+      // "All slots" means all writable slots.
       if (id < kSlots ? slot_id != id : slot.readonly) continue;
       slots.push_back(&slot);
     }
@@ -319,7 +319,7 @@ class Comparison {
     return {pages.begin(), pages.end()};
   }
 
-  // The newest epoch that was sealed in this log; 0: none, or no log.
+  // The newest epoch that was sealed in this log; 0 if there is none.
   uint64_t SealedEpoch() const {
     const std::optional<ModelVmLog>& log = model_.log();
     return log.has_value() && log->epoch > log->first_epoch ? log->epoch - 1
@@ -360,7 +360,7 @@ class Comparison {
       Differs("%d pages sealed, %d listed", counted, sealed.size());
     }
     CheckBounds(sealed, log.must_sealed, log.may_sealed);
-    // Exactly what was reported is what is left to be cleared.
+    // From now on exactly the reported pages are left to be cleared.
     log.may_sealed = sealed;
   }
 
@@ -408,7 +408,7 @@ class Comparison {
     if (sealed) before = Listed(id, epoch);
     std::vector<uint64_t> expected;
     for (uint64_t i = 0; i < count; ++i) {
-      // All, every other, every third, ... page.
+      // Select every page, every second page, every third page, and so on.
       if (i % (selector % 4 + 1) != 0) continue;
       mask[i / 64] |= uint64_t{1} << (i % 64);
       if (before.count(first_page + i) != 0) expected.push_back(first_page + i);
@@ -433,7 +433,7 @@ class Comparison {
     }
   }
 
-  // The owner's copies of what it has cleared arrive.
+  // Copies all pages that the owner has cleared to the destination.
   void Copy(uint32_t id) {
     ModelLog* log = LogOf(id);
     if (log == nullptr) return;
@@ -449,7 +449,8 @@ class Comparison {
     log->uncopied.clear();
   }
 
-  // The one so many before the newest that was sealed; 0: none was.
+  // The epoch that is `before` epochs older than the newest sealed one; 0 if
+  // there is none.
   uint64_t EpochBefore(uint32_t before) const {
     const uint64_t newest = SealedEpoch();
     if (newest == 0) return 0;
@@ -472,8 +473,9 @@ class Comparison {
     }
   }
 
-  // Of the pages that were copied, all or every other, every third, ..., also
-  // those that were cleared later or never: the log tells them apart.
+  // Acknowledges all copied pages, or every second, every third, ... of them.
+  // Some of these were cleared in a later epoch or not at all, which the log
+  // must detect.
   void AcknowledgePages(uint32_t before, uint32_t id, uint32_t selector) {
     const uint64_t epoch = EpochBefore(before);
     ModelLog* log = LogOf(id);
@@ -512,11 +514,13 @@ class Comparison {
     }
   }
 
-  // What the dead owner knew is forgotten, and its key is no longer good.
+  // The next owner has another key and does not know which pages the dead owner
+  // copied.
   void TakeOver(bool by_force) {
     if (!model_.log().has_value()) return;
     const LogCall former = Call();
-    // The lease began when the start was over, which took a moment.
+    // The lease began at the end of the start, a moment after the operation's
+    // time.
     if (!by_force) now_ += 2 * Claim().lease;
     ++owner_;
     Expect(vm_->AcquireDirtyLog(
@@ -538,7 +542,8 @@ class Comparison {
   }
   LogCall Call() const { return {.key = Claim().key, .now = now_}; }
 
-  // A page that the destination has otherwise than the guest is in the log.
+  // Verifies that each page whose copy differs from the guest's page is in the
+  // log.
   void CheckCopies() {
     for (auto& [id, slot] : model_.slots()) {
       if (!slot.log.has_value()) continue;
@@ -630,9 +635,9 @@ class Comparison {
     }
   }
 
-  // Every leaf translates as its slot says, no larger than allowed; the page
-  // counts are what is there. The auditor looks at the same and more, by other
-  // means.
+  // Verifies that every leaf maps the page of its slot and is not larger than
+  // allowed, and that the page counts are right. The auditor verifies this and
+  // more by other means.
   void CheckTables() {
     uint64_t small = 0;
     uint64_t huge = 0;

@@ -25,14 +25,14 @@ struct Operation {
     kDelete,       // slot a
     kMove,         // slot a to place b
     kStart,        // logging of slot a (all, if it is too large), mode b
-    kStop,         // logging of slot a; recover if b is odd, discard if c is
-    kSeal,         // all slots; carries an acknowledgement if b is odd
+    kStop,         // logging of slot a; odd b: recover, odd c: discard
+    kSeal,         // all slots; acknowledges too if b is odd
     kPeek,         // slot a
     kClear,        // of slot a, the words from b, the bits that c selects
-    kCopy,         // what was cleared of slot a, to the destination
-    kAcknowledge,  // epochs up to the one a before the last, if allowed
-    kAckPages,     // the same of slot b, some copied pages, c selects
-    kTakeOver,     // the owner dies, and another follows; by force if b is odd
+    kCopy,         // cleared pages of slot a, to the destination
+    kAcknowledge,  // epochs up to the one `a` before the last, if allowed
+    kAckPages,     // as kAcknowledge, copied pages of slot b that c selects
+    kTakeOver,     // the owner dies and another follows; odd b: by force
     kSplit,        // from page a on, order b, chunk c
     kRecover,      // slot a (all, if it is too large)
     kAge,          // 300 pages from a; clears if b is odd

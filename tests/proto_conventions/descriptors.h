@@ -9,7 +9,7 @@
 
 namespace mmud {
 
-// What protoc knows about the files below proto/, for tests to walk.
+// The descriptors of the files below proto/, for tests that check them all.
 class DescriptorsTest : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -27,7 +27,7 @@ class DescriptorsTest : public ::testing::Test {
 std::vector<const google::protobuf::Descriptor*> Messages(
     const std::vector<const google::protobuf::FileDescriptor*>& files);
 
-// The fields of all these messages.
+// All fields of these messages.
 std::vector<const google::protobuf::FieldDescriptor*> Fields(
     const std::vector<const google::protobuf::FileDescriptor*>& files);
 

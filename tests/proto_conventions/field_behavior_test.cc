@@ -1,6 +1,6 @@
-// What a field is, in a request and in an answer: said once for people, in its
-// comment, and once for programs, as google.api.field_behavior. Both must
-// agree, and where a caller would ask there must be an answer.
+// The role of a field in requests and answers. The field's comment states it
+// for people, and google.api.field_behavior for programs. Both must agree. If a
+// caller could be in doubt about a field's role, it must be stated.
 
 #include <algorithm>
 #include <functional>
@@ -40,8 +40,8 @@ bool Is(const FieldDescriptor* field, FieldBehavior behavior) {
 
 class FieldBehaviorTest : public DescriptorsTest {
  protected:
-  // The messages of the API that requests can hold, without what hangs on
-  // fields that requests do not use.
+  // All messages of the API that requests can contain. Leaves out messages that
+  // only output-only fields contain.
   std::set<const Descriptor*> InRequests() const {
     std::set<const Descriptor*> reached;
     const std::function<void(const Descriptor*)> reach =
@@ -75,9 +75,9 @@ class FieldBehaviorTest : public DescriptorsTest {
   }
 };
 
-// A comment says "Required", "Output only" or "Immutable" as a sentence or the
-// beginning of one. What is said of a oneof holds for each of its fields, but
-// that one of them is required cannot be said of any.
+// A comment says "Required", "Output only" or "Immutable" as a sentence or at
+// the beginning of one. The comment of a oneof applies to each of its fields,
+// except for "Required": no single field of a oneof is required.
 TEST_F(FieldBehaviorTest, OptionsAndCommentsAgree) {
   const struct {
     FieldBehavior behavior;
@@ -110,8 +110,8 @@ TEST_F(FieldBehaviorTest, OptionsAndCommentsAgree) {
   }
 }
 
-// Which resource a request is about: `vm`, `name` or `operation`, the first
-// field, and the id of what is to be made.
+// The fields that name a request's resource: `vm`, `name` or `operation`, the
+// first field, and the id of a resource to create.
 TEST_F(FieldBehaviorTest, RequestsSayWhetherTheirResourceIsRequired) {
   std::vector<std::string> optional;
   int required = 0;
@@ -135,18 +135,19 @@ TEST_F(FieldBehaviorTest, RequestsSayWhetherTheirResourceIsRequired) {
       }
     }
   }
-  // Leaving it out means all VMs.
+  // Without the field these requests are about all VMs.
   EXPECT_THAT(optional, UnorderedElementsAre("GetMmuStatsRequest",
                                              "ListWorkloadsRequest"));
   EXPECT_GT(required, 10);
 }
 
-// Resources are messages that requests and answers share. Of these fields a
-// caller must know whether to fill them in.
+// Requests and answers share the messages of resources. For each field a caller
+// must know whether to fill it in.
 TEST_F(FieldBehaviorTest, ResourcesSayWhatTheServerFillsIn) {
   int resources = 0;
   for (const Descriptor* message : InRequests()) {
-    // A resource has a name of its own; a request has the name of another.
+    // The `name` of a resource is its own; the `name` of a request is that of
+    // another resource.
     const FieldDescriptor* name = message->FindFieldByName("name");
     if (name == nullptr || message->name().ends_with("Request")) continue;
     ++resources;
@@ -167,7 +168,7 @@ TEST_F(FieldBehaviorTest, ResourcesSayWhatTheServerFillsIn) {
   EXPECT_GE(resources, 2);
 }
 
-// Of a message that no request holds there is nothing to say.
+// A message that no request contains needs no field_behavior.
 TEST_F(FieldBehaviorTest, WhatOnlyAnswersHaveSaysNothing) {
   const std::set<const Descriptor*> in_requests = InRequests();
   for (const FieldDescriptor* field : Fields(OurFiles())) {
@@ -180,7 +181,7 @@ TEST_F(FieldBehaviorTest, WhatOnlyAnswersHaveSaysNothing) {
 TEST_F(FieldBehaviorTest, BehaviorsGoTogether) {
   for (const FieldDescriptor* field : FieldsInRequests()) {
     std::set<FieldBehavior> behaviors = BehaviorsOf(field);
-    // Only these two can hold at once.
+    // These are the only behaviors that a field can have together.
     if (behaviors == std::set<FieldBehavior>{google::api::REQUIRED,
                                              google::api::IMMUTABLE}) {
       continue;

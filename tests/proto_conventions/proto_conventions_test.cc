@@ -1,6 +1,6 @@
-// The conventions of the API, checked on what protoc knows about its files:
-// names and units, request ids, pages of lists, comments, the reasons of errors
-// and what generators of other languages need.
+// The conventions of the API, checked on the descriptors of its files: names
+// and units, request ids, paged lists, comments, reasons of errors, and the
+// options that generators of other languages need.
 
 #include <algorithm>
 #include <regex>
@@ -85,7 +85,7 @@ void ExpectCommented(const D* descriptor) {
 
 TEST_F(ProtoConventionsTest, EverythingHasAComment) {
   std::vector<const FileDescriptor*> files = files_;
-  // Upstream's options for generators, of which the project reads none.
+  // This file has options for generators, none of which the project uses.
   files.erase(std::remove_if(files.begin(), files.end(),
                              [](const FileDescriptor* file) {
                                return file->name() == "google/api/client.proto";
@@ -145,7 +145,7 @@ TEST_F(ProtoConventionsTest, EnumsBeginWithUnspecified) {
 
 TEST_F(ProtoConventionsTest, EnumValuesCarryTheNameOfTheirEnum) {
   for (const EnumDescriptor* type : Enums(OurFiles())) {
-    // Reasons travel as strings, under their own names.
+    // Reasons are sent as strings, so their names have no prefix.
     if (type->name() == "ErrorReason") continue;
     const std::string zero = type->value(0)->name();
     const std::string prefix =
@@ -157,8 +157,8 @@ TEST_F(ProtoConventionsTest, EnumValuesCarryTheNameOfTheirEnum) {
   }
 }
 
-// A reason travels as a string, ErrorInfo.reason: its name is the whole of it,
-// and its number is in no message.
+// A reason is sent as a string, ErrorInfo.reason. So its name has no prefix,
+// and no message contains its number.
 TEST_F(ProtoConventionsTest, ReasonsAreNamesWithoutPrefixAndNeverNumbers) {
   const EnumDescriptor* reasons =
       pool_.FindEnumTypeByName("mmud.v1.ErrorReason");
@@ -176,8 +176,8 @@ TEST_F(ProtoConventionsTest, ReasonsAreNamesWithoutPrefixAndNeverNumbers) {
   }
 }
 
-// The list from which errors are made and the one that callers read are the
-// same, but for what mmu_core says to its own callers only.
+// The list of reasons from which errors are made equals the enum that callers
+// read, except for reasons that only mmu_core's own callers see.
 TEST_F(ProtoConventionsTest, EachReasonThatCanBeSentIsOneOfTheApi) {
   const std::set<mmu::Reason> not_sent = {
       mmu::Reason::kAccounting,      mmu::Reason::kDirtyRingFull,
@@ -219,7 +219,7 @@ std::string OuterClassOf(const FileDescriptor* file) {
   return name + "Proto";
 }
 
-// Go and Java need options; Rust and Python take the package.
+// Go and Java need options. Rust and Python use the package's name.
 TEST_F(ProtoConventionsTest, FilesSayWhereOtherLanguagesPutThem) {
   for (const FileDescriptor* file : OurFiles()) {
     const google::protobuf::FileOptions& options = file->options();
@@ -236,7 +236,8 @@ TEST_F(ProtoConventionsTest, FilesSayWhereOtherLanguagesPutThem) {
   }
 }
 
-// google.protobuf.Any says nothing of its own.
+// An operation's result is a google.protobuf.Any, which does not name a message
+// type. So an option has to name it.
 TEST_F(ProtoConventionsTest, OperationsSayWhichMessagesTheyHold) {
   int count = 0;
   for (const MethodDescriptor* method : Methods(OurFiles())) {
@@ -293,8 +294,8 @@ TEST_F(ProtoConventionsTest, MutatingMethodsTakeARequestId) {
   EXPECT_THAT(reading, ElementsAre("GetBuildInfo", "GetCapabilities",
                                    "GetDirtyLog", "GetDirtyRate", "GetMemslot",
                                    "GetMmuStats", "GetVm", "GetWorkload",
-                                   // Moves pages, but repeats no message: a new
-                                   // stream seals anew.
+                                   // HarvestDirtyLog moves pages but repeats no
+                                   // message: a new stream seals again.
                                    "HarvestDirtyLog", "ListMemslots",
                                    "ListPageTables", "ListVms", "ListWorkloads",
                                    "ReadDirtyPages", "ReadPages", "RunAudit"));
@@ -343,7 +344,7 @@ TEST_F(ProtoConventionsTest, NumbersHaveTheirUnitInTheirName) {
             << field->full_name();
         break;
       case FieldDescriptor::TYPE_INT32:
-        // Small numbers only: ids, levels and pages of lists.
+        // 32 bits are only for small numbers: ids, levels and pages of lists.
         EXPECT_FALSE(EndsWithOneOf(name, {"_bytes", "_per_second"}))
             << field->full_name();
         break;
@@ -378,7 +379,7 @@ TEST_F(ProtoConventionsTest, SizesAreBytesAndTimesAreWellKnownTypes) {
   }
 }
 
-// Methods that change page tables, or look at all of them, say what it cost.
+// Methods that change page tables, or read all of them, return the cost.
 TEST_F(ProtoConventionsTest, AnswersThatTouchedAnMmuCarryItsCost) {
   for (const char* name :
        {"DeleteVmResponse", "SetMemslotResponse", "DeleteMemslotResponse",

@@ -1,5 +1,5 @@
-// What a shadowed guest's entries and control registers let it do: all of the
-// product, and the cases that went wrong once.
+// The accesses that a shadowed guest's entries and control registers allow: all
+// combinations, and the cases that failed once.
 
 #include "mmu_core/base/access.h"
 
@@ -96,7 +96,7 @@ TEST_P(AccessTest, EveryCombinationIsAsTheManualSays) {
   const Gfn page = guest_.NewPage();
   guest_.Map(kGva, page, kP | kW | kU);
   const GuestPte leaf = guest_.Find(kGva);
-  // The entry above: that of the directory, in the page that it is in.
+  // The entry above is in the directory's page.
   const Gfn directory = guest_.NewPage();
   const Gfn table = ToGfn(leaf.where);
   guest_.Map(kGva, directory, kP | kW | kU, 3);
@@ -117,7 +117,7 @@ TEST_P(AccessTest, EveryCombinationIsAsTheManualSays) {
       for (uint64_t l = 0; l < 128; ++l) {
         uint64_t lower = ToGpa(page).value();
         for (int i = 0; i < 7; ++i) lower |= (l >> i & 1) != 0 ? kLower[i] : 0;
-        // All that is accessed with one setting of the bits.
+        // Make all accesses with one setting of the bits.
         for (const AccessKind kind :
              {AccessKind::kRead, AccessKind::kWrite, AccessKind::kExec}) {
           for (const Privilege who : {kUser, kKernel}) {
@@ -142,11 +142,11 @@ TEST_P(AccessTest, EveryCombinationIsAsTheManualSays) {
   EXPECT_GT(faults, 10'000u);
 }
 
-// A mapping that a fault beside it brought along says the same as one that an
-// access brought.
+// A prefetched mapping, made by a fault on a page beside it, causes the same
+// error codes as a mapping made by an access.
 // Covers: TST-40, SHD-53
 TEST_P(AccessTest, TheErrorCodeOfAPrefetchedEntryIsThatOfItsOwn) {
-  // The first of the block of eight that a fault maps ahead.
+  // The first page of the block of eight pages that one fault maps.
   const Gva neighbour(kGva.value() & ~uint64_t{0x7fff});
   const Gva accessed = neighbour + kPageSize;
   guest_.Map(accessed, guest_.NewPage(), kP | kW | kU | kA | kD);
@@ -181,8 +181,8 @@ TEST_P(AccessTest, WhatAKernelWroteWithoutWriteProtectionUsersCannot) {
   EXPECT_EQ(guest_.Write(kGva, kKernel), kDone) << "and it may again";
 }
 
-// With WP clear and SMEP set a kernel may write to a user page, and has to be
-// kept from executing it, also by a mapping made for the write.
+// With WP clear and SMEP set, a kernel may write to a user page but must not
+// execute it, not even through a mapping that was made for the write.
 // Covers: TST-40
 TEST_P(AccessTest, SmepHoldsForPagesThatAKernelMayWriteForLackOfWp) {
   guest_.Map(kGva, guest_.NewPage(), kP | kU);
@@ -209,7 +209,8 @@ TEST_P(AccessTest, SwitchingWriteProtectionHoldsAtOnce) {
   }
 }
 
-// Two addresses lead to one table, with different rights on the way.
+// Two addresses lead to the same table, but the entries above grant different
+// rights.
 // Covers: TST-40
 TEST_P(AccessTest, ATableReachedOnTwoWaysGrantsWhatEachWayDoes) {
   const Gva plain(0x4000'0000);
@@ -223,7 +224,7 @@ TEST_P(AccessTest, ATableReachedOnTwoWaysGrantsWhatEachWayDoes) {
   for (uint64_t way = 0; way < 5; ++way) {
     guest_.Map(gva(way), table, kWays[way], 2);
   }
-  // In both orders, so that each way is the first to be mapped.
+  // Use both orders, so that each address is the first to be mapped.
   for (int round = 0; round < 2; ++round) {
     for (uint64_t i = 0; i < 5; ++i) {
       const uint64_t way = round == 0 ? i : 4 - i;
@@ -240,7 +241,7 @@ TEST_P(AccessTest, ATableReachedOnTwoWaysGrantsWhatEachWayDoes) {
   }
 }
 
-// A large page that may be written and one that may not, of the same memory.
+// A writable large page and a read-only one map the same memory.
 // Covers: TST-40
 TEST_P(AccessTest, LargePagesOfTheSameMemoryKeepTheirOwnRights) {
   const Gfn page = guest_.NewPages(512);
@@ -259,7 +260,7 @@ TEST_P(AccessTest, LargePagesOfTheSameMemoryKeepTheirOwnRights) {
               kPferrPresent | kPferrWrite | kPferrUser);
     EXPECT_EQ(guest_.ValueAt(read_only + offset), i + 1);
   }
-  // A small page amid the large one, and back.
+  // Replace the large page by a small page, and map the large page again.
   const Gfn other = guest_.NewPage();
   guest_.Map(Gva(0xc000'0000), other, kP | kW | kU);
   const GuestPte large = guest_.Find(writable);

@@ -1,4 +1,5 @@
-// Page counts through the life of a dirty log: all huge, all small, all huge.
+// Page counts before, during and after dirty logging: all pages are huge, then
+// small, then huge again.
 
 #include <cstdint>
 #include <memory>
@@ -50,8 +51,8 @@ class PageSplittingTest
     : public TestWithParam<
           std::tuple<Level, InitialState, LogMode, VmConfig::Pml>> {
  protected:
-  // Two slots, one page size. A slot of 2 GiB of the largest pages: metadata
-  // only, the contents do not matter here.
+  // Two slots with one page size. A slot has 2 GiB of the largest pages. It has
+  // no contents, which do not matter here.
   static constexpr uint64_t kSlotBytes = 2 * kGiB;
   static constexpr uint64_t kPages = 2 * kSlotBytes / kPageSize;
 
@@ -60,7 +61,7 @@ class PageSplittingTest
     const std::vector<MemslotConfig> slots = {
         Slot(0, kGiB, kSlotBytes, host, BackingKind::kMetadataOnly),
         Slot(1, 4 * kGiB, kSlotBytes, host, BackingKind::kMetadataOnly)};
-    // Room for what one pass writes.
+    // Room for the entries of one pass.
     constexpr uint32_t kRingEntries = 16384;
     if (pml == VmConfig::Pml::kYes) {
       return MakePmlVm(slots, kVcpus, UsesRing(mode) ? kRingEntries : 0);

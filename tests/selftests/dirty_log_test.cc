@@ -1,10 +1,10 @@
 // A guest writes the number of the current round to random pages while the
 // log is harvested. After each harvest:
-//  1. whatever the guest wrote since the harvest before is reported, and
-//  2. whatever is reported was written in this round or the one before.
+//  1. every page that the guest wrote since the harvest before is reported, and
+//  2. every reported page was written in this round or the one before.
 //
-// Run alone it takes the options of KVM's test, as far as they mean something
-// here (the guest pages on its own, so there is no guest mode -m):
+// Run by itself, the test takes the options of KVM's test. The guest mode -m is
+// missing, since this guest accesses memory by guest-physical address:
 //
 //   -c N  entries of a dirty ring, a power of two (512)
 //   -i N  rounds (32)
@@ -112,8 +112,8 @@ INSTANTIATE_TEST_SUITE_P(
             Values(VmConfig::Pml::kNo, VmConfig::Pml::kYes)),
     NameOf);
 
-// The guest as the test sees it: which round it wrote to which page last.
-// Round r of page p is done once WroteIn(p) >= r can be read.
+// The guest from the test's view: the last round in which it wrote each page.
+// The write of round r to page p is complete once WroteIn(p) >= r.
 class Guest {
  public:
   explicit Guest(Vm& vm) : vm_(vm), last_round_(kPages) {
@@ -127,7 +127,7 @@ class Guest {
   void BeginRound(uint64_t round) {
     const uint64_t writes = writes_.load();
     round_.store(round);
-    // The guest does some work in each round, or as much as its ring takes.
+    // The guest writes for some time in each round, or until its ring is full.
     const MonotonicTime until =
         MonotonicTime::Now() + absl::Milliseconds(options.interval_ms);
     while ((writes_.load() < writes + 500 && !ring_full_.load()) ||
@@ -137,13 +137,13 @@ class Guest {
   }
   // The round of the last completed write to `page`.
   uint64_t WroteIn(uint64_t page) const { return last_round_[page].load(); }
-  // The page that a write may be under way to.
+  // The page of a write that may be in progress.
   uint64_t busy_page() const { return busy_.load(); }
 
  private:
   void Run() {
     Rng random(42);
-    // It never leaves the guest by itself.
+    // The guest never exits by itself.
     vm_.state().vcpus[0]->EnterGuest();
     while (!stop_.load()) {
       const uint64_t page = random() % kPages;
@@ -156,8 +156,9 @@ class Guest {
     vm_.state().vcpus[0]->ExitGuest();
   }
 
-  // Writes the number of the round; waits while the ring is full, and then it
-  // is a later round. False: stopped meanwhile, nothing written.
+  // Writes the number of the round. Waits while the ring is full, which may
+  // make the round a later one. False: the guest was stopped and nothing was
+  // written.
   bool WriteOrStop(uint64_t gpa, uint64_t* round) {
     if (Write(vm_, gpa, *round) == AccessOutcome::kDone) return true;
     ring_full_.store(true);
@@ -166,7 +167,7 @@ class Guest {
       vcpu.ExitGuest();
       if (stop_.load()) return false;
       std::this_thread::yield();
-      *round = round_.load();  // the write will be of that one
+      *round = round_.load();  // the write belongs to the present round
       vcpu.EnterGuest();
     } while (vcpu.ContinueAccess(Gpa(gpa), AccessKind::kWrite, round) !=
              AccessOutcome::kDone);
@@ -198,13 +199,13 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   const auto [mode, split, pml] = GetParam();
   if (!Wanted(mode)) GTEST_SKIP() << "-M " << options.log_mode;
   if (mode == LogMode::kRing && split == SplitPolicy::kOnClear) {
-    // Whoever has only the rings to look at cannot see that pages start dirty.
+    // With rings alone the harvester cannot see that all pages start dirty.
     GTEST_SKIP() << "needs a bitmap";
   }
   const std::vector<MemslotConfig> slots = {
       Slot(0, options.start_gpa, kPages * kPageSize, Level::k2M)};
   const uint32_t ring_entries = UsesRing(mode) ? options.ring_entries : 0;
-  // A ring that a processor's log goes into is larger.
+  // The ring must have room for a processor's page-modification log.
   auto vm = pml == VmConfig::Pml::kYes
                 ? MakePmlVm(slots, 1, ring_entries == 0 ? 0 : 2 * ring_entries)
             : UsesRing(mode) ? MakeRingVm(slots, ring_entries)
@@ -214,11 +215,11 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
     Write(*vm, options.start_gpa + page * kPageSize + 8, 0);
   }
   ASSERT_TRUE(StartLog(*vm, ConfigOf(split), nullptr).ok());
-  // With initially_set everything is dirty once.
+  // With initially_set every page is dirty once.
   std::vector<uint64_t> first = Harvest(*vm, 0, mode);
   EXPECT_EQ(first.size(), split == SplitPolicy::kOnClear ? kPages : 0u);
 
-  // What a migration would have.
+  // The copy that a migration would make.
   std::vector<uint64_t> copy(kPages, 0);
   {
     Guest guest(*vm);
@@ -230,9 +231,10 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
       }
       for (const uint64_t page : Harvest(*vm, 0, mode)) {
         copy[page] = Contents(*vm, page);
-        // A page whose write of the round before was under way during the
-        // harvest before may be reported now; older ones may not. Before the
-        // copy the write may have marked and not stored yet.
+        // The page may be reported if its write of the round before was in
+        // progress during the harvest before. Writes of older rounds may not be
+        // reported. When the page was copied, the write may have marked the
+        // page but not stored its value.
         if (copy[page] + 1 >= round) continue;
         while (guest.busy_page() == page && guest.WroteIn(page) + 1 < round) {
           std::this_thread::yield();
@@ -241,13 +243,13 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
             << "page " << page << " is reported in round " << round
             << " and was not written";
       }
-      // Whatever was written before the harvest is in the copy now.
+      // The copy now has every value that was written before the harvest.
       for (uint64_t page = 0; page < kPages; ++page) {
         ASSERT_GE(copy[page], written[page]) << "page " << page << " is lost";
       }
     }
   }
-  // The guest has stopped: one more harvest, and the copy is complete.
+  // The guest has stopped. One more harvest completes the copy.
   for (const uint64_t page : Harvest(*vm, 0, mode)) {
     copy[page] = Contents(*vm, page);
   }
@@ -258,7 +260,7 @@ TEST_P(DirtyLogTest, EveryWriteIsReportedAndNothingElse) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Of `-X value` pairs. False: there is something else.
+// Reads `-X value` pairs. False: an argument is none of these.
 bool ReadOptions(const std::vector<std::string>& arguments) {
   for (size_t i = 0; i + 1 < arguments.size(); i += 2) {
     const std::string& name = arguments[i];

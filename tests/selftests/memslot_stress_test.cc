@@ -1,5 +1,5 @@
-// Memslots that change while vCPUs run: no access is lost, none goes to memory
-// that is not the slot's.
+// Memslots change while vCPUs run: no access is lost, and no access goes to
+// memory of another slot.
 
 #include <atomic>
 #include <cstdint>
@@ -43,7 +43,8 @@ TEST(MemslotStressTest, ASlotDeletedInUseGivesItsContentsOrNoMemoryAtAll) {
         uint64_t word = ~uint64_t{0};
         const AccessOutcome outcome = ReadInto(*vm, gpa, &word, i);
         if (outcome == AccessOutcome::kDone) {
-          // Only this vCPU writes here; a slot that was made anew is zero.
+          // Only this vCPU writes to these pages. A slot that was made again is
+          // zero.
           ASSERT_TRUE(word == 0 || word == gpa) << word;
           done.fetch_add(1);
           Write(*vm, gpa, gpa, i);
@@ -94,7 +95,7 @@ TEST(MemslotStressTest, ASlotMovedInUseIsSeenAtOneOfItsPlacesOnly) {
 }
 
 // As KVM's memslot_modification_stress_test. With the quirk of SLOT_ZAP_ALL
-// each removal takes all mappings, so that the vCPUs fault all the time.
+// each removal of a slot zaps all mappings, so the vCPUs fault all the time.
 class DummySlotTest : public ::testing::TestWithParam<VmConfig::SlotZap> {};
 
 INSTANTIATE_TEST_SUITE_P(SlotZaps, DummySlotTest,
@@ -118,7 +119,7 @@ TEST_P(DummySlotTest, AddingAndRemovingADummySlotLosesNoAccess) {
   std::vector<std::thread> vcpus;
   for (int i = 0; i < 2; ++i) {
     vcpus.emplace_back([&, i] {
-      // Each vCPU counts up in pages of its own.
+      // Each vCPU writes growing numbers to pages of its own.
       for (uint64_t n = 1; !stop.load(); ++n) {
         for (uint64_t page = i; page < 4096; page += 194) {
           ASSERT_EQ(Write(*vm, page * kPageSize, n, i), AccessOutcome::kDone);
@@ -130,7 +131,7 @@ TEST_P(DummySlotTest, AddingAndRemovingADummySlotLosesNoAccess) {
   }
   for (int i = 0; i < 200; ++i) {
     ASSERT_TRUE(vm->SetMemslot(Slot(9, 2 * kGiB, 64 * kPageSize)).ok());
-    // The slot is there while accesses are made.
+    // Keep the slot until the vCPUs have made accesses.
     const uint64_t before = passes.load();
     while (passes.load() == before) std::this_thread::yield();
     ASSERT_TRUE(vm->SetMemslot(Slot(9, 2 * kGiB, 0)).ok());

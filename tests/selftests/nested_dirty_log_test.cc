@@ -1,4 +1,4 @@
-// Dirty logging of what an L2 guest does: it appears at the right page of L1.
+// Dirty logging of an L2 guest: its writes are logged for the right page of L1.
 
 #include <cstdint>
 #include <memory>
@@ -47,7 +47,7 @@ std::unique_ptr<Vm> MakeGuest(MmuMode mode, EntryFormat format) {
   return MakeVmFrom(config);
 }
 
-// Seals, lists and clears.
+// Seals the log, reads it and clears all its pages.
 std::vector<uint64_t> TakeLog(Vm& vm) {
   uint64_t epoch = 0;
   const std::vector<uint64_t> dirty = SealAndList(vm, 0, &epoch);
@@ -82,7 +82,7 @@ class NestedDirtyLogTest : public ::testing::TestWithParam<Tables> {
   }
   void Read(uint64_t page) { Do(AccessKind::kRead, page); }
   void Write(uint64_t page) { Do(AccessKind::kWrite, page); }
-  // The page of L1 that L2's `page` is.
+  // The page of L1 that L2's `page` maps to.
   uint64_t FrameOf(uint64_t page) {
     const absl::StatusOr<Gfn> frame = l1_.FrameOf(ToGpa(Gfn(page)));
     EXPECT_TRUE(frame.ok());
@@ -119,7 +119,8 @@ TEST_P(NestedDirtyLogTest, WritesOfL2AppearAtThePageOfL1) {
   Write(600);
   EXPECT_THAT(TakeLog(*vm_), ElementsAre(FrameOf(1)))
       << "another address of the same page";
-  // Both are write-protected again, whichever was written through.
+  // Both mappings are write-protected again, no matter which one was written
+  // through.
   Write(1);
   EXPECT_THAT(TakeLog(*vm_), ElementsAre(FrameOf(1)));
   EXPECT_THAT(TakeLog(*vm_), IsEmpty());
@@ -140,7 +141,8 @@ TEST_P(NestedDirtyLogTest, AReadOfAPageThatMayBeWrittenCountsOnce) {
   EXPECT_THAT(TakeLog(*vm_), ElementsAre(FrameOf(1)));
 }
 
-// Where L1's entry has a Dirty bit that is clear, a read may not grant writing.
+// A read must not make a page writable while the Dirty bit of L1's entry is
+// clear.
 // Covers: TST-10
 TEST_P(NestedDirtyLogTest, AReadOfAPageThatIsCleanForL1IsNoWrite) {
   if (!GetParam().ad_bits) GTEST_SKIP() << "L1 has no Dirty bits";
@@ -153,19 +155,21 @@ TEST_P(NestedDirtyLogTest, AReadOfAPageThatIsCleanForL1IsNoWrite) {
   EXPECT_THAT(TakeLog(*vm_), Contains(FrameOf(1)));
 }
 
-// The log sees L1's own writes, and where the processor set bits in its tables.
+// The log has the pages that L1 writes and the tables in which the processor
+// sets bits.
 // Covers: TST-10
 TEST_P(NestedDirtyLogTest, TablesOfL1AreDirtyWhenTheyAreWritten) {
   Write(0);
   StartLog();
-  Write(1);  // L1 maps it: zeros and a new entry
+  Write(1);  // L1 maps it: new zeros and a new entry
   const std::vector<uint64_t> dirty = TakeLog(*vm_);
   EXPECT_THAT(dirty, Contains(FrameOf(1)));
   EXPECT_THAT(dirty, Not(Contains(FrameOf(0))));
   EXPECT_GE(dirty.size(), 2u);
 }
 
-// L1 without EPT or NPT has its guest's pages at addresses of its own tables.
+// L1 without EPT or NPT maps its guest's pages at addresses of its own page
+// tables.
 // Covers: TST-10
 TEST(ShadowDirtyLogTest, WritesAppearAtThePageWhateverTheirAddress) {
   auto vm = MakeGuest(MmuMode::kShadow, EntryFormat::kNpt);

@@ -1,5 +1,5 @@
-// What L1's tables grant L2, and what L1 is told of the rest: EPT and NPT,
-// entry by entry.
+// The accesses that L1's tables grant L2, and the exits to L1 for other
+// accesses: EPT and NPT, entry by entry.
 
 #include <cstdint>
 #include <memory>
@@ -32,7 +32,7 @@ using ::mmu::testing::Slot;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr Gpa kNested(0x4020'3000);
-constexpr Gpa kNowhere(uint64_t{1} << 36);  // no memslot is there
+constexpr Gpa kNowhere(uint64_t{1} << 36);  // no memslot has it
 constexpr AccessKind kKinds[] = {AccessKind::kRead, AccessKind::kWrite,
                                  AccessKind::kExec};
 
@@ -49,7 +49,7 @@ class L1Memory final : public PhysicalMemory {
   L1Cpu& cpu_;
 };
 
-// L1 on a vCPU, with tables that a test writes.
+// L1 on a vCPU. The test writes L1's tables for L2.
 class NestedGuest {
  public:
   explicit NestedGuest(const NestedPaging& paging, Level host_page = Level::k4K)
@@ -65,14 +65,14 @@ class NestedGuest {
     paging_.root = tables_.root();
   }
 
-  // What `kNested` ends at: an entry of `level` with `bits` for `gfn`.
+  // Sets the entry of `level` for kNested: `bits` for `gfn`.
   void Map(Gfn gfn, Level level, uint64_t bits) {
     MMU_CHECK(tables_.Set(kNested, level,
                           ToGpa(gfn).value() | format_.leaf | bits |
                               (level == Level::k4K ? 0 : kPageSizeBit)));
     Forget();
   }
-  // As Map, without telling the processor.
+  // As Map, without flushing the processor's TLB.
   void Replace(Gfn gfn, uint64_t bits) {
     tables_.Store(Entry(), ToGpa(gfn).value() | format_.leaf | bits);
   }
@@ -83,7 +83,7 @@ class NestedGuest {
       cpu_.FlushAsid();
     }
   }
-  // The leaf, and the link to the table of `level` above it.
+  // The leaf, or the entry of `level` above it.
   NestedPte Entry(Level level = Level::k4K) {
     return tables_.Find(kNested, level);
   }
@@ -91,7 +91,8 @@ class NestedGuest {
     tables_.Store(pte, value);
   }
 
-  // One access of L2, after which the processor is in L1: why it exited.
+  // Makes one access of L2. Returns the reason for the exit to L1; afterwards
+  // the vCPU runs L1.
   std::optional<GuestFault> Access(AccessKind kind, uint64_t* word = nullptr) {
     uint64_t own = 0x77;
     NestedExit exit;
@@ -111,8 +112,8 @@ class NestedGuest {
     return std::nullopt;
   }
 
-  // `count` pages in a row, aligned to that; the word at the address that
-  // kNested has in them holds `value`.
+  // Allocates `count` consecutive pages, aligned to `count`. Stores `value` in
+  // the word of these pages that kNested maps to.
   Gfn NewPages(uint64_t count, uint64_t value) {
     const Gfn first = *frames_.AllocateRun(count);
     const uint64_t offset =
@@ -162,7 +163,8 @@ NestedPaging Npt() {
 
 // --- EPT ---
 
-// What the manual says of an access by an entry with these rights.
+// The exit that the SDM specifies for an access through an entry with these
+// rights.
 std::optional<GuestFault> EptFault(uint64_t rwx, AccessKind kind,
                                    bool exec_only) {
   using Kind = GuestFault::Kind;
@@ -194,7 +196,7 @@ TEST(EptAccessTest, L2MayDoWhatL1GrantsAndL1IsToldOfTheRest) {
         }
       }
       if (level == Level::k4K) {
-        // Room for the large page: what led to the small one goes.
+        // Remove the table of the small page, to make room for the large page.
         guest.Store(guest.Entry(Level::k2M), 0);
       }
     }
@@ -237,7 +239,7 @@ TEST(EptAccessTest, AccessedAndDirtyBitsAreSetIfL1SwitchedThemOn) {
       EXPECT_EQ(guest.Entry(level).value & kBits,
                 ad_bits ? guest_entry::kEptAccessed : 0);
     }
-    // L1 clears them and says so: they come again.
+    // L1 clears the bits and flushes; the next accesses set them again.
     guest.Map(page, Level::k4K, 7);
     ASSERT_EQ(guest.Access(AccessKind::kExec), std::nullopt);
     EXPECT_EQ(guest.Entry().value & kBits,
@@ -253,7 +255,8 @@ TEST(EptAccessTest, EntriesThatCannotBeAreMisconfigurations) {
   const GuestFault misconfiguration = {
       .kind = GuestFault::Kind::kEptMisconfiguration};
   const Gfn page = guest.NewPages(1, 1);
-  // A bit above the width of addresses; a memory type that does not exist.
+  // The first entry sets a bit above the width of addresses; the second has an
+  // invalid memory type.
   for (const uint64_t wrong : {uint64_t{1} << 50, uint64_t{1} << 3}) {
     guest.Map(page, Level::k4K, 7 | wrong);
     for (const AccessKind kind : kKinds) {
@@ -283,7 +286,7 @@ TEST(InveptTest, WhatL1ChangedHoldsAfterwards) {
       ASSERT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
       EXPECT_EQ(word, 100u + round % 2);
     }
-    // Taken away altogether.
+    // The entry is not present any more.
     guest.Store(guest.Entry(), 0);
     guest.Forget();
     EXPECT_EQ(guest.Access(AccessKind::kRead),
@@ -326,24 +329,24 @@ constexpr uint64_t kNx = guest_entry::kNx;
 TEST(NptTest, L1IsToldWhatItsEntriesDoNotAllow) {
   NestedGuest guest(Npt());
   const Gfn page = guest.NewPages(1, 1);
-  // Not present.
+  // The entry is not present.
   guest.Map(page, Level::k4K, kW | kU);
   EXPECT_EQ(guest.Access(AccessKind::kRead), Npf(0));
   EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrWrite));
   EXPECT_EQ(guest.Access(AccessKind::kExec), Npf(kPferrFetch));
-  // Not executable.
+  // The page is not executable.
   guest.Map(page, Level::k4K, kP | kW | kU | kNx);
   EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
   EXPECT_EQ(guest.Access(AccessKind::kExec), Npf(kPferrPresent | kPferrFetch));
-  // Every access of L2 is a user's.
+  // A supervisor page: every access of L2 is a user access.
   guest.Map(page, Level::k4K, kP | kW);
   EXPECT_EQ(guest.Access(AccessKind::kRead), Npf(kPferrPresent));
-  // Read-only.
+  // The page is read-only.
   guest.Map(page, Level::k4K, kP | kU);
   EXPECT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
   EXPECT_EQ(guest.Access(AccessKind::kExec), std::nullopt);
   EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
-  // A reserved bit in the leaf, and one in a table above.
+  // A reserved bit is set in the leaf, then in an entry above it.
   guest.Map(page, Level::k4K, kP | kW | kU | uint64_t{1} << 50);
   EXPECT_EQ(guest.Access(AccessKind::kRead),
             Npf(kPferrPresent | kPferrReserved));
@@ -378,7 +381,7 @@ TEST(NptTest, WhereL1HasNoMemoryL2HasADevice) {
   EXPECT_EQ(guest.Access(AccessKind::kRead, &word), std::nullopt);
   EXPECT_EQ(word, ~uint64_t{0});
   EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
-  // L1's right to refuse comes first.
+  // The exit to L1 has priority over the missing memslot.
   guest.Map(ToGfn(kNowhere), Level::k4K, kP | kU);
   EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
   EXPECT_EQ(AuditFindings(guest.vm()), "");

@@ -1,5 +1,5 @@
-// What KVM's test of NX huge pages looks at: how many 2M mappings and how many
-// NX splits there are after each step of a guest that reads and executes.
+// As KVM's test of NX huge pages: the numbers of 2M mappings and of NX splits
+// after each step of a guest that reads and executes.
 
 #include <cstdint>
 #include <memory>
@@ -26,13 +26,13 @@ using ::mmu::testing::Slot;
 using ::mmu::testing::StartLog;
 using ::testing::Pair;
 
-// Three regions that could each be a 2M page.
+// Three regions, each of which could be mapped by a 2M page.
 constexpr uint64_t k2MiB = uint64_t{2} << 20;
 constexpr uint64_t kA = uint64_t{4} << 30;
 constexpr uint64_t kB = kA + k2MiB;
 constexpr uint64_t kC = kB + k2MiB;
 
-// The second stage is made by either MMU, and the numbers are the same.
+// Either MMU translates the second stage, with the same numbers.
 class NxHugePagesSelftest : public ::testing::TestWithParam<MmuMode> {
  protected:
   NxHugePagesSelftest() {
@@ -45,7 +45,7 @@ class NxHugePagesSelftest : public ::testing::TestWithParam<MmuMode> {
     config.memslots = {Slot(0, kA, 3 * k2MiB, Level::k2M)};
     vm_ = MakeVmFrom(config, parameters_);
   }
-  // 2M mappings, NX splits.
+  // The number of 2M mappings and of NX splits.
   std::pair<uint64_t, uint64_t> Pages() const {
     const VmStatsSnapshot stats = vm_->Stats();
     return {stats.pages_2m, stats.nx_lpage_splits};

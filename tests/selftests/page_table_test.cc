@@ -1,7 +1,8 @@
-// Several vCPUs access one region in three phases, as KVM's kvm_page_table_test
-// does: mappings are created, then updated while the region logs dirty pages
-// (split and write-protected), then adjusted when it no longer does (coalesced
-// into huge pages). Memory is what the guest wrote, all the time.
+// Several vCPUs access one region in three phases, as in KVM's
+// kvm_page_table_test. First mappings are created. Then they are updated while
+// the region logs dirty pages, so they are split and write-protected. At last
+// logging stops and mappings are merged to huge pages. Memory always has the
+// values that the guest wrote.
 
 #include <atomic>
 #include <cstdint>
@@ -37,7 +38,7 @@ constexpr uint64_t kBytes = 16 * kMiB;
 constexpr uint64_t kPages = kBytes / kPageSize;
 constexpr int kVcpus = 3;
 
-// The vCPUs share the pages: word i of each is that of vCPU i.
+// All vCPUs use the same pages: word i of each page belongs to vCPU i.
 uint64_t GpaOf(uint64_t page, int vcpu) {
   return kGiB + page * kPageSize + 8 * vcpu;
 }
@@ -49,8 +50,8 @@ class PageTableTest : public TestWithParam<Level> {
  protected:
   PageTableTest() : vm_(MakeVm({Slot(0, kGiB, kBytes, GetParam())}, kVcpus)) {}
 
-  // All vCPUs at once: each reads what it wrote in the phase before, then
-  // writes, in every page.
+  // In every page each vCPU reads the value that it wrote in the phase before,
+  // then writes. All vCPUs run at once.
   void RunPhase(uint64_t phase) {
     std::atomic<int> ready{0};
     std::vector<std::thread> vcpus;
@@ -76,7 +77,7 @@ class PageTableTest : public TestWithParam<Level> {
     EXPECT_EQ(AuditFindings(*vm_), "");
   }
 
-  // What the host finds.
+  // Verifies memory from the host's side.
   void ExpectContents(uint64_t phase) {
     for (uint64_t page = 0; page < kPages; ++page) {
       std::vector<uint64_t> words(kVcpus);
@@ -91,7 +92,7 @@ class PageTableTest : public TestWithParam<Level> {
     }
   }
 
-  // The region is mapped by pages of this size and no other.
+  // Verifies that only pages of this size map the region.
   void ExpectMappedBy(Level level) {
     const VmStatsSnapshot stats = vm_->Stats();
     EXPECT_EQ(stats.pages_4k, level == Level::k4K ? kPages : 0);

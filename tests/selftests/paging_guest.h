@@ -56,7 +56,7 @@ class PagingGuest {
   std::optional<uint64_t> Fetch(Gva gva, Privilege who = Privilege::kUser) {
     return Access(gva, AccessKind::kExec, who);
   }
-  // REQUIRES: `who` may read it.
+  // The value at `gva`. REQUIRES: `who` may read it.
   uint64_t ValueAt(Gva gva, Privilege who = Privilege::kUser);
 
   // CR0.WP, CR4.SMEP.

@@ -22,15 +22,15 @@ using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::PagingGuest;
 using ::mmu::testing::Slot;
 
-// So many SPTEs a page may have (SHD-14).
+// Maximum number of SPTEs of a page (SHD-14).
 constexpr uint64_t kMostMappings = 1001;
 
 std::unique_ptr<Vm> MakeGuest(MmuMode mode, EntryFormat format) {
   VmConfig config;
   config.mmu = mode;
   config.format = format;
-  // The direct map of the first 2 MiB, which hold the tables, is one SPTE: it
-  // is no mapping of the page, which is above.
+  // The direct map of the first 2 MiB, which contain the tables, is one SPTE.
+  // The tested page is above, so the direct map does not map it.
   config.memslots = {Slot(0, 0, 16 << 20)};
   return MakeVmFrom(config);
 }
@@ -53,14 +53,15 @@ TEST(RmapChainTest, APageWithTooManyMappingsLosesThemAll) {
   EXPECT_EQ(vm->Stats().max_mmu_rmap_size, kMostMappings - 1);
   EXPECT_EQ(AuditFindings(*vm), "");
 
-  // One more; it goes with the others, and the access maps it once again. Its
-  // neighbour in the block of eight was accessed, and is mapped ahead (SHD-53).
+  // One more mapping zaps all mappings of the page, and the access maps the
+  // page again. The page before it in the block of eight was accessed, so it is
+  // mapped ahead (SHD-53).
   ASSERT_EQ(guest.Write(gva(kMostMappings)), std::nullopt);
   EXPECT_EQ(vm->Stats().pages_4k, others + 2);
   EXPECT_EQ(vm->Stats().max_mmu_rmap_size, kMostMappings);
   EXPECT_EQ(AuditFindings(*vm), "");
 
-  // All of them are the same page as ever.
+  // All addresses still map the same page.
   uint64_t word = 77;
   ASSERT_EQ(guest.Access(gva(3), AccessKind::kWrite, Privilege::kUser, &word),
             std::nullopt);
@@ -70,7 +71,7 @@ TEST(RmapChainTest, APageWithTooManyMappingsLosesThemAll) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The same of an L2 guest: rmaps are those of L1's pages.
+// The same for an L2 guest, where rmaps are those of L1's pages.
 // Covers: TST-41
 TEST(RmapChainTest, APageOfL1MayHaveAsManyNestedAddresses) {
   auto vm = MakeGuest(MmuMode::kNested, EntryFormat::kEpt);

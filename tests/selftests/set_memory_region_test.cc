@@ -1,6 +1,6 @@
-// What may be asked of memslots, as KVM's set_memory_region_test asks it: no
-// slot at all, the most that there can be, and every combination of flags.
-// Slots that change in use: memslot_stress_test.cc.
+// Requests for memslots, as in KVM's set_memory_region_test: no slot at all,
+// the maximum number of slots, and every combination of flags.
+// memslot_stress_test.cc covers slots that change while they are used.
 
 #include <cerrno>
 #include <cstdint>
@@ -60,7 +60,7 @@ TEST(SetMemoryRegionTest, AsManySlotsAsThereAreIdsAndNotOneMore) {
   EXPECT_EQ(Write(*vm, kUserMemslots * kPageSize), AccessOutcome::kEmulated);
 }
 
-// Asks the table itself: the flags of Vm's slots are spelt otherwise.
+// Calls the table itself, since the slots of Vm have flags in another form.
 class FlagsTest : public ::testing::Test {
  protected:
   FlagsTest() : vm_(MakeVm({})) {}

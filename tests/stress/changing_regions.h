@@ -25,8 +25,8 @@ class ChangingRegions {
   static constexpr uint64_t kPages = 1024;  // of each region
 
   enum class State : uint64_t { kChanging, kMemory, kNothing };
-  // A region's state and the number of its changes so far: stamps with
-  // different meanings are never equal.
+  // A region's state and the number of its changes so far. Stamps of different
+  // times are equal only if the region did not change between them.
   using Stamp = uint64_t;
 
   explicit ChangingRegions(Gfn start) : start_(start) {

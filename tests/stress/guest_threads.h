@@ -54,7 +54,7 @@ class GuestThreads {
   // Called on the vCPU thread outside of the guest: waits while the vCPU is to
   // stand still.
   void WaitWhilePaused();
-  // As WaitWhilePaused, but waits a moment if the vCPU is not to stand still.
+  // As WaitWhilePaused, but waits a moment if the vCPU need not stand still.
   void WaitALittle();
   void Report(const std::string& text);
 

@@ -23,16 +23,16 @@
 namespace mmu::stress {
 namespace {
 
-// Accesses of a program between two looks whether to stop.
+// Accesses of a program between two checks of stopping().
 constexpr int kBatch = 64;
 
-// The host will let the page be written again.
+// True if the host forbids the access for a while.
 bool IsForbidden(const absl::Status& status) {
   return DetailOf(status).kvm_errno == EFAULT;
 }
 
-// A processor that stands still when it has to, between any two accesses of
-// the guest, and tries again what the host forbids for a while.
+// Waits before an access of the guest while the vCPU must stand still, or after
+// an access that the host forbids for a while.
 using Wait = std::function<void()>;
 
 class PatientCpu final : public GuestCpu {
@@ -145,7 +145,7 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
   const auto index = static_cast<uint32_t>(vcpu.index());
   const uint64_t seed = seed_ * 64 + index;
   GpaSpace memory = memory_.Share(index, static_cast<uint32_t>(vcpus()));
-  // Outside of the guest, while `wait` waits.
+  // Leaves the guest while `wait` waits.
   const auto outside = [&vcpu](const auto& wait) {
     const bool was_in_guest = vcpu.gate().in_guest();
     if (was_in_guest) vcpu.ExitGuest();
@@ -162,7 +162,7 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
     CountRingFull();
     outside([this, &vcpu] {
       while (vcpu.dirty_ring()->SoftFull()) {
-        // Nobody else empties the rings in the end.
+        // At the end of the round no other thread empties the rings.
         if (stopping()) {
           HarvestDirtyRings(vm().state());
           static_cast<void>(ResetDirtyRings(
@@ -223,7 +223,7 @@ void PagedGuest::Run(int index) {
     }
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // What hardware and a hypervisor do now and then without being asked.
+    // Make the flushes that hardware and a hypervisor make now and then.
     if (random() % 1024 == 0) {
       vcpu.tlb().FlushAll();
       vcpu.shadow()->tlb().FlushAll();

@@ -46,7 +46,7 @@ ABSL_FLAG(bool, skip_unsync, false,
 namespace mmu::stress {
 namespace {
 
-// False: no such name.
+// Returns false if no mode has this name.
 bool ParseMmuMode(const std::string& name, absl::optional<MmuMode>* mode) {
   if (name.empty()) return true;
   for (const MmuMode one : {MmuMode::kTdp, MmuMode::kTdpShadow,
@@ -58,7 +58,7 @@ bool ParseMmuMode(const std::string& name, absl::optional<MmuMode>* mode) {
   return false;
 }
 
-// False: no such name.
+// Returns false if no reason has this name.
 bool ParseFlushReason(const std::string& name,
                       absl::optional<FlushReason>* reason) {
   if (name.empty()) return true;
@@ -69,7 +69,8 @@ bool ParseFlushReason(const std::string& name,
   return false;
 }
 
-// The round of `seed`, with what the flags say. False: a flag is wrong.
+// Makes the round of `seed` with the values of the flags. Returns false if a
+// flag is wrong.
 bool MakeConfig(uint64_t seed, RoundConfig* config) {
   const std::string mmu = absl::GetFlag(FLAGS_mmu);
   absl::optional<MmuMode> mode;

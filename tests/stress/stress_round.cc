@@ -136,7 +136,7 @@ class Round {
       guest = std::make_unique<StressedGuest>(*vm_, spaces, config_.seed);
     }
     guest_ = guest.get();
-    // The auditor needs everybody to stand still, so it comes between phases.
+    // The auditor needs all threads to stand still, so it runs between phases.
     for (int phase = 0; phase < kPhases && well(); ++phase) {
       RunPhase(static_cast<uint64_t>(phase));
       Audit();
@@ -170,13 +170,14 @@ class Round {
   // --- The migration of slot 0 ---
 
   void Migrate(std::mt19937_64& random) {
-    // Not each lost mark does harm: a zap or an unmap makes the page fault, and
-    // so be marked, again. One per migration does soon.
+    // A lost mark may do no harm: after a zap or an unmap the next write faults
+    // and marks the page again. With one lost mark per migration, one soon does
+    // harm.
     if (config_.drop_mark != 0) testing::ArmDropOneMark(config_.drop_mark);
     if (config_.skip_unsync) testing::ArmSkipOneUnsync(1);
     DirtyLogConfig config;
-    // By itself half of the time: the flush for slot 1 would make up for one
-    // that slot 0 lacks.
+    // In half of the migrations slot 0 starts its log alone: the flush for slot
+    // 1 would make up for a missing flush of slot 0.
     if (random() % 2 == 0) {
       config.slots = {0};
     } else {
@@ -214,7 +215,7 @@ class Round {
     Count(Operation::kMigrate);
   }
 
-  // Of what follows, if that is the flush to be skipped.
+  // Skips the next flush of `reason`, if the configuration says so.
   void SkipFlushOf(FlushReason reason) {
     if (config_.skip_flush == reason) testing::ArmSkipOneFlush(reason, 1);
   }
@@ -229,8 +230,8 @@ class Round {
     return call;
   }
 
-  // Once in a while the owner dies between its clear and its copy, and another
-  // takes over and harvests.
+  // Harvests once. Sometimes the owner dies between its clear and its copy;
+  // then another owner takes over and harvests.
   void Harvest(std::vector<std::byte>& copy, std::mt19937_64& random) {
     bool dies = random() % 4 == 0;
     do {
@@ -270,8 +271,8 @@ class Round {
     Count(Operation::kHarvest);
   }
 
-  // The pages of `words`, which were copied: by their epoch, or by up to three
-  // masks of them.
+  // Acknowledges the copied pages of `words`: the whole epoch, or two or three
+  // masks of pages.
   bool Acknowledge(uint64_t epoch, const std::vector<uint64_t>& words,
                    std::mt19937_64& random) {
     if (random() % 2 == 0) {
@@ -292,7 +293,8 @@ class Round {
         return false;
       }
     }
-    // What ClearOther has in flight; nothing if slot 1 does not log.
+    // Acknowledge the pages that ClearOther took into flight. This fails if
+    // slot 1 does not log.
     static_cast<void>(vm_->AcknowledgePages(
         Owner(), epoch, 1, 0, kOtherPages,
         std::vector<uint64_t>(kOtherPages / 64, ~uint64_t{0})));
@@ -317,7 +319,7 @@ class Round {
     }
   }
 
-  // --- Everything else that may happen meanwhile ---
+  // --- Other operations during a migration ---
 
   GfnRange RandomRange(std::mt19937_64& random) const {
     const uint64_t start = random() % (kMigratedPages + kOtherPages);
@@ -326,7 +328,7 @@ class Round {
   }
 
   void Disturb(std::mt19937_64& random) {
-    // A guest with programs does more for each access, and shall get on.
+    // A guest with programs does more work per access, so give it time.
     if (has_programs()) {
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 4000));
     }
@@ -334,7 +336,7 @@ class Round {
       case 0:
         return Split(random);
       case 1:
-        // Slot 0 may log or not; refused if it does.
+        // Recovery is refused while slot 0 logs.
         static_cast<void>(
             vm_->RecoverHugePages({RandomRange(random)}, nullptr));
         return Count(Operation::kRecover);
@@ -399,7 +401,7 @@ class Round {
   }
 
   void ZapAll(std::mt19937_64& random) {
-    if (random() % 16 != 0) return;  // something shall be there
+    if (random() % 16 != 0) return;  // let the tables fill first
     VmState& state = vm_->state();
     MutexLock lock(state.slots.slots_lock);
     state.mmus.FastZapAll(LockOp::kZap, nullptr);
@@ -416,16 +418,16 @@ class Round {
     Count(Operation::kChangeLimit);
   }
 
-  // The host takes whole pages of its own: it splits a huge one before it takes
-  // part of it. They come back as they were. While they are away nobody may
-  // write to them, through whatever translation.
+  // The host takes whole pages of its own: it splits a huge page before it
+  // takes a part of it. The pages come back unchanged. Meanwhile no vCPU may
+  // write to them through any translation.
   void Invalidate(std::mt19937_64& random) {
     VmState& state = vm_->state();
     HvaRange range;
     {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
-      // No slot is so large that a page of 1 GiB would be mapped.
+      // No slot is large enough for a mapping of 1 GiB.
       const uint64_t unit =
           config_.host_page_level == Level::k4K ? 1 : PagesPer(Level::k2M);
       const uint64_t units = slot->npages / unit;
@@ -444,7 +446,7 @@ class Round {
     Count(Operation::kInvalidate);
   }
 
-  // Of any pages, also of a part of a huge one.
+  // The range may contain any pages, also a part of a huge page.
   void Protect(std::mt19937_64& random) {
     VmState& state = vm_->state();
     HvaRange range;
@@ -456,7 +458,8 @@ class Round {
       range = {slot->hva + first * kPageSize,
                slot->hva + (first + count) * kPageSize};
     }
-    // Another thread would make writable what this one watches.
+    // Without the lock another thread could make pages writable that this one
+    // watches.
     const std::lock_guard<std::mutex> lock(protect_mu_);
     SetHostAccess(state, range, HostAccess::kReadOnly);
     const bool written = WritesGoTo(range, random);
@@ -465,7 +468,7 @@ class Round {
     Count(Operation::kProtect);
   }
 
-  // Whether vCPUs write to a range, now and for a little while.
+  // Whether vCPUs write to a range, now or in the next moments.
   bool WritesGoTo(HvaRange range, std::mt19937_64& random) const {
     const std::vector<uint64_t> before = GuestWords(range);
     if (random() % 4 == 0) {
@@ -474,10 +477,10 @@ class Round {
     }
     const std::vector<uint64_t> after = GuestWords(range);
     if (!has_programs()) return before != after;
-    // What is written to a page while a table of the guest is shadowed there is
-    // emulated, by way of the host's own mapping. Such pages are left out. But
-    // a vCPU may be in the middle of one such write, to a page that stopped
-    // being shadowed since.
+    // The MMU emulates a write to a page that contains a shadowed table of the
+    // guest. Such a write uses the host's own mapping, so these pages are left
+    // out. But a vCPU may be in the middle of such a write to a page that has
+    // stopped being shadowed meanwhile, so each vCPU may change one word.
     int changed = 0;
     for (size_t i = 0; i < before.size(); ++i) {
       changed += before[i] != after[i] && before[i] != kShadowed &&
@@ -487,7 +490,8 @@ class Round {
     return changed > config_.vcpus;
   }
 
-  // All words that the vCPUs write to, or kShadowed.
+  // The words in the range that vCPUs write to. A word in a page with a
+  // shadowed table is kShadowed.
   static constexpr uint64_t kShadowed = ~uint64_t{0};
   std::vector<uint64_t> GuestWords(HvaRange range) const {
     RcuReadGuard rcu;
@@ -532,7 +536,7 @@ class Round {
 
   void ChangeNx(std::mt19937_64& random) {
     if (!config_.nx_huge_pages) return;
-    // Each switch zaps everything; something shall be there.
+    // Each switch zaps all mappings, so let the tables fill first.
     if (random() % 16 == 0) {
       Must("switch the NX mitigation",
            nx_.SetNxHugePages(random() % 4 == 0 ? "off" : "force"));
@@ -544,9 +548,9 @@ class Round {
     Count(Operation::kChangeNx);
   }
 
-  // Whoever does not own the log may look, and changes nothing.
+  // A caller that does not own the log may read it, but changes nothing.
   void LogOther(std::mt19937_64& random) {
-    // An owner's key has only zeros where this one does not.
+    // An owner's key is zero in the bytes that this key sets.
     const LogCall stranger = {.key = {.bytes = {0, 0, 0, 0, 'x'}},
                               .now = MonotonicTime::Now()};
     const absl::Status refused =
@@ -562,7 +566,7 @@ class Round {
     Count(Operation::kLogOther);
   }
 
-  // The owner clears a slot that is not migrated, beside its own harvest.
+  // The owner clears a slot that is not migrated, during its own harvest.
   void ClearOther() {
     const absl::optional<DirtyLogView> log = vm_->FindDirtyLog();
     if (!log.has_value()) return;
@@ -591,7 +595,7 @@ class Round {
         PutSlot("delete a slot", which, kNowhere);
         Count(Operation::kSlotDelete);
     }
-    // Each deletion empties all tables; something shall be in them.
+    // Each deletion zaps all tables, so let them fill first.
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
   }
 
@@ -612,7 +616,7 @@ class Round {
     place_[which] = place;
   }
 
-  // --- Judging ---
+  // --- Checks ---
 
   class PausedGuest {
    public:
@@ -654,18 +658,18 @@ class Round {
 
   const RoundConfig config_;
   NxParameters nx_{ItlbMultihit::kYes};
-  // The number of the owner of the log; each takeover makes the next.
+  // The number of the log's owner. Each takeover increments it.
   std::atomic<uint32_t> owner_ = 1;
   std::unique_ptr<Vm> vm_;
   GuestThreads* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};
-  // Of the thread that changes slots: the places of slots 2 and 3.
+  // Used by the thread that changes slots: the places of slots 2 and 3.
   static constexpr int kNowhere = -1;
   std::array<int, 2> place_ = {kNowhere, kNowhere};
   uint64_t unsyncs_before_ = 0;
   std::mutex pause_mu_;
   std::mutex protect_mu_;
-  std::mutex mu_;  // result_
+  std::mutex mu_;  // guards result_
   RoundResult result_;
   std::atomic<bool> failed_{false};
 };

@@ -1,5 +1,6 @@
 // One round of stress: a fresh VM, vCPUs that never stop, threads that change
-// its memory in every possible way, and a migration whose copy must be right.
+// the VM's memory in every possible way, and a migration whose copy must be
+// right.
 
 #ifndef TESTS_STRESS_STRESS_ROUND_H_
 #define TESTS_STRESS_STRESS_ROUND_H_

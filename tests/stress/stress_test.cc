@@ -1,4 +1,5 @@
-// The stress program for a minute, and that it notices what it must.
+// Runs the stress program for a minute, and checks that it detects injected
+// faults.
 
 #include <sys/wait.h>
 
@@ -44,10 +45,10 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
   EXPECT_THAT(output.text, HasSubstr("no violation"));
 }
 
-// Each of these ends with the first violation, mostly after some seconds. What
-// they show, that the stress sees what is wrong, is true of the plain program:
-// a sanitizer makes its threads meet ten times more rarely, and it is not what
-// is looked for with one.
+// Each run ends with the first violation, mostly after some seconds. It shows
+// that the stress program detects a fault. This is only shown without a
+// sanitizer: with one, threads meet ten times more rarely, and the sanitizer
+// looks for other faults.
 class NoticedTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -57,8 +58,8 @@ class NoticedTest : public ::testing::Test {
   }
 };
 
-// By whoever looks first: the comparison at a migration's end, or the auditor,
-// who sees a page that is writable and clean.
+// Either the comparison at a migration's end detects the lost mark, or the
+// auditor, which finds a page that is writable and clean.
 auto NoticesALostMark() {
   return AnyOf(HasSubstr("lost dirty page"), HasSubstr("INV-5"));
 }
@@ -104,13 +105,13 @@ TEST_F(NoticedTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
   const Output output =
       RunProgram("--mmu=tdp --minutes=3 --seed=1 --skip_flush=notifier");
   EXPECT_EQ(output.exit_code, 1) << output.text;
-  // Likewise by an access, or the auditor.
+  // Either an access or the auditor detects the missing flush.
   EXPECT_THAT(output.text,
               AnyOf(HasSubstr("while the host had it"), HasSubstr("INV-6")));
 }
 
-// What guests with page tables of their own map is looked after by the shadow
-// MMU, with marks and flushes of its own.
+// The shadow MMU maps the pages of guests with page tables of their own, and
+// has its own marks and flushes.
 
 TEST_F(NoticedTest, ALostMarkOfAShadowedPageIsNoticed) {
   for (const char* mmu : {"shadow", "nested"}) {

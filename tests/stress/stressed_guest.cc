@@ -16,7 +16,7 @@
 namespace mmu::stress {
 namespace {
 
-// Accesses between two looks whether to pause or stop.
+// Accesses between two checks whether to pause or stop.
 constexpr int kBatch = 64;
 
 void FlushTlbs(Vcpu& vcpu) {
@@ -48,7 +48,7 @@ void StressedGuest::Run(int index) {
     }
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // What hardware and a hypervisor do now and then without being asked.
+    // Flush as hardware and a hypervisor do now and then.
     if (random() % 256 == 0) FlushTlbs(vcpu);
     if (random() % 1024 == 0) vcpu.ReleaseRoot();
     if (well && maps_ahead && random() % 64 == 0) {
@@ -62,7 +62,7 @@ AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
   AccessOutcome outcome = vcpu.Access(gpa, kind, word);
   for (;;) {
     const bool ring_full = outcome == AccessOutcome::kDirtyRingFull;
-    // The host will let the page be written again.
+    // The host forbids writes to the page for a while.
     const bool forbidden = outcome == AccessOutcome::kError &&
                            DetailOf(vcpu.status()).kvm_errno == EFAULT;
     if (!ring_full && !forbidden) return outcome;
@@ -187,7 +187,8 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
     const AccessOutcome outcome =
         Access(vcpu, base + static_cast<uint64_t>(word_of) * 8, kind, word);
     if (outcome == AccessOutcome::kDone) return true;
-    if (outcome == AccessOutcome::kDirtyRingFull) return false;  // stops
+    if (outcome == AccessOutcome::kDirtyRingFull)
+      return false;  // the guest stops
     Report(absl::StrFormat("vCPU %d, page %d of the stable range: not done: %s",
                            index, page, vcpu.status().ToString()));
     well = false;

@@ -37,7 +37,7 @@ struct GuestSpaces {
 // Thread-safe as GuestThreads.
 class StressedGuest final : public GuestThreads {
  public:
-  // The vCPUs run at once.
+  // The vCPUs begin to run at once.
   StressedGuest(Vm& vm, const GuestSpaces& spaces, uint64_t seed);
   ~StressedGuest() override { Stop(); }
 
