@@ -262,7 +262,7 @@ TEST(RequestIdCache, ARetryGetsTheAnswerOfWorkThatGoesOn) {
   EXPECT_EQ(*cache.Run(
                 kId, "r",
                 [&work] {
-                  // The retry waits, and of two answers the first counts.
+                  // The retry waits. Of two answers the first one is kept.
                   if (work != nullptr) {
                     work->Answer("done");
                     work->Answer("done twice");

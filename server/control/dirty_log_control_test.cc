@@ -88,7 +88,7 @@ TEST_F(DirtyLogControlTest, TheSameStartAgainSplitsNothing) {
   EXPECT_TRUE((*again)->Run().ok());
 }
 
-// Slot 5 was deleted after the start was checked.
+// The start named slot 5, which was deleted after the start was checked.
 TEST_F(DirtyLogControlTest, TheSplitAheadOfDeletedSlotsIsNotOneOfAllSlots) {
   const auto all = MakeSplitAhead({}, {}, vm_);
   ASSERT_TRUE(all.ok()) << all.status();
@@ -128,7 +128,7 @@ TEST_F(DirtyLogControlTest, AStopThatWouldLosePagesSaysOfWhichVm) {
   EXPECT_FALSE(vm_.vm().LogsDirtyPages());
 }
 
-// In the same way as housekeeping.
+// Ends the log with the call that housekeeping makes.
 TEST_F(DirtyLogControlTest, ALogEndsWithItsTtlAndNotBefore) {
   DirtyLogStartRequest request = Request();
   request.start.ttl = absl::Seconds(1);

@@ -86,13 +86,13 @@ class WorkloadRunTest : public ::testing::Test {
   std::shared_ptr<WorkloadRun> NewRun() {
     return std::make_shared<WorkloadRun>(vm_.vm(), WorkloadDescription());
   }
-  // Makes it the VM's workload, as the code that starts workloads does.
+  // Makes the run the VM's workload, as the code that starts workloads does.
   bool Set(const std::shared_ptr<WorkloadRun>& run) {
     if (!vm_.TryBeginWorkload()) return false;
     vm_.SetWorkload(run);
     return true;
   }
-  // Whether the guest ends by itself; if it does not, it is stopped.
+  // Returns whether the guest ends by itself. If it does not, stops it.
   bool Ends() {
     const bool ends = vm_.vm().WaitWorkload(kLong);
     vm_.vm().StopWorkload();
@@ -103,8 +103,8 @@ class WorkloadRunTest : public ::testing::Test {
                 WallTime::FromUnixNanos(0), ManagedVm::MetricsLabel::kOwn};
 };
 
-// 1. start: it becomes the VM's workload. 2. stop: finds it, but no running
-// vCPU. 3. start: starts the vCPUs.
+// 1. The start makes the run the VM's workload. 2. The stop finds the workload,
+// but no running vCPU. 3. The start begins to run the vCPUs.
 TEST_F(WorkloadRunTest, AStopThatComesBeforeTheVcpusEndsThem) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));
@@ -140,9 +140,9 @@ TEST_F(WorkloadRunTest, WhileItIsStartedItIsShownAndMayBeStopped) {
   EXPECT_EQ(run->progress().state, State::kStopped);
 }
 
-// 1. stop: finds the workload unfinished, and is about to stop the vCPUs. 2.
+// 1. The stop finds the workload unfinished and is about to stop the vCPUs. 2.
 // The workload ends by itself. 3. The next workload must not begin before the
-// stop is done, which would stop the next one.
+// stop is done, since the stop would end it.
 TEST_F(WorkloadRunTest, ItIsNotOverBeforeWhoStopsItIsThrough) {
   const auto run = NewRun();
   ASSERT_TRUE(Set(run));

@@ -143,7 +143,8 @@ TEST_F(WorkloadStoreTest, WhatIsRefusedLeavesTheLastOne) {
   EXPECT_EQ(vm->vm().VcpuStats()[0].accesses, 10u);
 }
 
-// Only as long as its guest runs: the deletion need not wait longer.
+// The deletion is refused only while the guest runs: as soon as the workload
+// has finished, the VM can be deleted.
 TEST_F(WorkloadStoreTest, AVmWhoseGuestRunsIsNotDeleted) {
   RunPtr run;
   {
@@ -205,7 +206,7 @@ TEST_F(WorkloadStoreTest, ADrainEndsAllThatRun) {
   std::vector<RunPtr> runs;
   for (int i = 0; i < 5; ++i) {
     const VmUse vm = Make(absl::StrCat("vms/vm-", i));
-    // Also a workload whose vCPUs stand still.
+    // The first VM's vCPUs are paused; its workload must end too.
     if (i == 0) vm->vm().PauseVcpus();
     runs.push_back(Start(vm, kEndless).value());
   }

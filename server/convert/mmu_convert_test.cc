@@ -110,7 +110,7 @@ TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
             "INVALID_MMU_OPTION vm.shadow_page_limit");
 }
 
-// 63 is too small, but that is mmu_core's rule.
+// 63 is too small as well, but mmu_core refuses that.
 TEST(MmuConvertTest, ALimitOnShadowPagesIsNotNegative) {
   for (const int32_t limit : {0, 63, 1000}) {
     EXPECT_EQ(

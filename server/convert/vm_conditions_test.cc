@@ -49,7 +49,7 @@ std::vector<v1::VmConditionType> TypesOf(const ManagedVm& vm) {
   for (const v1::VmCondition& condition : Conditions(vm)) {
     types.push_back(condition.type());
     EXPECT_FALSE(condition.message().empty());
-    // Not before the VM was created.
+    // A condition cannot have begun before the VM was created.
     EXPECT_GE(condition.since().seconds(),
               vm.create_time().unix_nanos() / 1'000'000'000);
   }
@@ -168,7 +168,7 @@ TEST(VmConditionsTest, AWorkloadThatFoundNoPagesIsOneUntilTheNext) {
     RunWorkload(*vm, 10);
     EXPECT_EQ(TypesOf(*vm), Types());
   }
-  // Failing for another reason is none.
+  // A workload that failed for another reason is no condition.
   RunWorkload(*vm, 10, Exhausted(mmu::Reason::kTraceTooLarge));
   EXPECT_EQ(TypesOf(*vm), Types());
 }

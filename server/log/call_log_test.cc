@@ -186,7 +186,7 @@ TEST_F(CallLogTest, AFloodIsCutAndSaidToBe) {
     log_.NoteRequest(Call(1), request);
     log_.End(Call(1), end);
   };
-  // All from one caller, whatever ports it uses.
+  // All calls come from one caller, whose port differs each time.
   for (int i = 0; i < 10; ++i) remove(absl::StrCat("ipv4:10.0.0.1:", i));
   EXPECT_EQ(Take().size(), 3u + 1u) << "and the first report";
   EXPECT_EQ(limited_.dropped(), 7u);

@@ -60,8 +60,8 @@ mmu::VmStatsSnapshot Filled() {
   return stats;
 }
 
-// That `families` has this metric of a counter: one series for each
-// combination of its labels, besides those in `first`.
+// Expects that `families` has this counter: one series for each combination of
+// its labels, besides the series in `first`.
 template <typename Row>
 void ExpectMetric(const Families& families, const Row& row,
                   const mmu::CounterMetric& metric, const Labels& first) {

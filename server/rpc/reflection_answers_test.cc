@@ -61,7 +61,8 @@ TEST_F(ReflectionAnswersTest, AFileComesFirstAndBringsItsImportsOnce) {
   ASSERT_FALSE(files.empty());
   EXPECT_EQ(files[0], "mmud/v1/vm_service.proto");
   EXPECT_THAT(files, Contains("mmud/v1/common.proto"));
-  // The same again, without its imports: the stream has sent those already.
+  // The same question again returns the file without its imports, since the
+  // stream has sent them already.
   EXPECT_THAT(Files(Symbol("mmud.v1.VmService")),
               ElementsAre("mmud/v1/vm_service.proto"));
   EXPECT_THAT(Files(Symbol("mmud.v1.MmuCost")),

@@ -1,4 +1,4 @@
-// How long calls keep their places, and how calls end whose answers are not
+// How long calls keep their places, and how a call ends whose answer is not
 // read.
 
 #include <atomic>
