@@ -16,7 +16,7 @@ namespace mmud {
 // Thread-safe.
 class DaemonCollector final : public prometheus::Collectable {
  public:
-  // Both outlive this.
+  // `state` and `rpcs` must outlive this object.
   DaemonCollector(DaemonState& state, const RpcMetrics& rpcs)
       : state_(state), rpcs_(rpcs) {}
 

@@ -54,7 +54,8 @@ class HttpServer {
   // peer that has most.
   static constexpr size_t kMaxConnections = 64;
 
-  // The reason for /readyz why no new work is taken; "" if it is taken.
+  // Returns the reason, for /readyz, why the daemon takes no new work; "" if it
+  // takes new work.
   using Unready = std::function<std::string()>;
 
   // `address` is HOST:PORT; port 0 takes a free one. INVALID_ARGUMENT, or
@@ -92,7 +93,7 @@ class HttpServer {
   // Accepts waiting connections, a limited number in one call. False: no
   // descriptor is free.
   bool Accept();
-  // Closes one connection; false if there is none.
+  // Closes one connection. False if there is no connection to close.
   bool MakeRoom();
   void End(Connection& connection);
   void EndOverdue();

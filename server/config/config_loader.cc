@@ -183,8 +183,8 @@ absl::StatusOr<Config> LoadConfig() {
     }
   }
   if (absl::Status status = ApplyFlags(&config); !status.ok()) return status;
-  // Only if no listener is configured: a configuration with TCP alone gets TCP
-  // alone.
+  // Add the default listener only if none is configured: a configuration with
+  // only TCP must not get a Unix socket.
   if (config.listen.empty() && config.listen_tcp.empty()) {
     config.listen = v1::kDefaultAddress;
   }

@@ -1,4 +1,4 @@
-// One entry per option of the daemon: how its value is checked and stored.
+// The options of the daemon: how the value of each is checked and stored.
 
 #ifndef SERVER_CONFIG_CONFIG_OPTIONS_H_
 #define SERVER_CONFIG_CONFIG_OPTIONS_H_

@@ -19,13 +19,13 @@
 
 namespace mmud {
 
-// What to age. The ranges may touch, overlap and be in any order; each begins
+// The ranges to age. They may touch, overlap and be in any order; each begins
 // and ends on a multiple of the granularity.
 struct AgePlan {
   mmu::AgeMode mode = mmu::AgeMode::kTest;
   mmu::Level granularity = mmu::Level::k4K;
   std::vector<mmu::GfnRange> ranges;
-  // For a sweep of all memslots: slots that go meanwhile are left out.
+  // For a sweep of all memslots: slots that are deleted meanwhile are left out.
   mmu::MissingSlots missing = mmu::MissingSlots::kRefuse;
 };
 

@@ -40,8 +40,8 @@ mmu::LogId NewLogId() {
   return id;
 }
 
-// What is to be split before the slots log: the ranges of `slots`, or of all
-// that can be written if it is empty. Empty if there are none of them (any
+// The ranges to split before the slots log: those of `slots`, or of all
+// writable slots if `slots` is empty. Empty if none of these slots exists (any
 // more).
 std::vector<mmu::GfnRange> RangesToLog(const ManagedVm& vm,
                                        const std::vector<uint32_t>& slots) {
@@ -66,7 +66,7 @@ absl::StatusOr<std::shared_ptr<mmu::SplitJob>> MakeSplitAhead(
     ManagedVm& vm) {
   mmu::SplitRequest ahead;
   ahead.ranges = RangesToLog(vm, slots);
-  // To a split job, no ranges are all memory of the VM.
+  // A split job takes an empty list of ranges for all memory of the VM.
   if (ahead.ranges.empty()) return nullptr;
   ahead.throttle = throttle;
   // A slot that is deleted meanwhile needs no split.
@@ -83,7 +83,7 @@ absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> DirtyLogStartJob::Create(
       vm.vm().CheckDirtyLogStart(start);
   if (!log.ok()) return AboutLog(log.status(), vm.name());
   std::shared_ptr<mmu::SplitJob> split;
-  // An owner that starts its running log once more has nothing to split.
+  // If the owner starts its running log again, there is nothing to split.
   if (!log->has_value() && request.split_ahead.has_value() &&
       start.config.split == mmu::SplitPolicy::kEager) {
     absl::StatusOr<std::shared_ptr<mmu::SplitJob>> job =

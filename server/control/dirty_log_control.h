@@ -41,10 +41,10 @@ struct StartedDirtyLog {
   mmu::MmuCost cost;
 };
 
-// A job that splits the huge pages of the memslots that are to log: of `slots`,
-// or of all that can be written if it is empty. Null if the VM has none of
-// them, since some may have been deleted after the start was checked; the start
-// then fails with MEMSLOT_NOT_FOUND. The errors of mmu::Vm::MakeSplitJob.
+// A job that splits the huge pages of `slots`, or of all writable slots if
+// `slots` is empty. Null if the VM has none of these slots, since some may have
+// been deleted after the start was checked; the start then fails with
+// MEMSLOT_NOT_FOUND. The errors of mmu::Vm::MakeSplitJob.
 absl::StatusOr<std::shared_ptr<mmu::SplitJob>> MakeSplitAhead(
     const std::vector<uint32_t>& slots, const mmu::Throttle& throttle,
     ManagedVm& vm);
@@ -65,9 +65,9 @@ class DirtyLogStartJob {
     mmu::MmuCost cost;
   };
 
-  // Whatever can be refused before the work begins is, as
-  // mmu::Vm::CheckDirtyLogStart says it. Starts nothing. Where the log is the
-  // caller's own already nothing is split.
+  // Makes the checks of mmu::Vm::CheckDirtyLogStart, so that a start is refused
+  // before any work begins. Starts nothing. If the caller's own log is already
+  // on, nothing is split.
   static absl::StatusOr<std::shared_ptr<DirtyLogStartJob>> Create(
       DirtyLogStartRequest request, ManagedVm& vm);
 

@@ -19,8 +19,7 @@ namespace mmud {
 struct DirtyCounts {
   uint64_t dirty_pages = 0;   // clean -> dirty transitions
   uint64_t write_faults = 0;  // faults caused by the dirty log
-  // Time stalled for lack of room in rings; a stall that goes on counts up to
-  // now.
+  // Time stalled because a ring was full; a stall in progress counts up to now.
   int64_t ring_full_nanos = 0;
 };
 

@@ -16,7 +16,7 @@ namespace mmud {
 // Works on a thread of its own from construction to destruction.
 class Housekeeping {
  public:
-  // Both outlive this.
+  // `vms` and `abandoned` must outlive this object.
   Housekeeping(VmRegistry& vms, AbandonedLogs& abandoned);
   ~Housekeeping();
   Housekeeping(const Housekeeping&) = delete;

@@ -89,11 +89,11 @@ class OperationStore {
   std::vector<Listed> List(uint64_t after, size_t limit) const;
   // Removes a finished operation. FAILED_PRECONDITION OPERATION_RUNNING.
   absl::Status Delete(const std::string& name);
-  // Asks the operation to stop. OK also if it is done.
+  // Asks the operation to stop. OK also if the operation is done.
   absl::Status Cancel(const std::string& name);
-  // Calls `done` once the operation is done or removed. If it is so already,
-  // `done` is called at once, otherwise from the operation's thread, without a
-  // lock held. No thread waits meanwhile. The returned ticket is for Forget.
+  // Calls `done` once the operation is done or removed. If this is already so,
+  // calls `done` at once, otherwise from the operation's thread, without a lock
+  // held. No thread waits meanwhile. The returned ticket is for Forget.
   uint64_t NotifyWhenDone(const std::string& name, std::function<void()> done);
   // Cancels NotifyWhenDone: `done` will not be called any more, though it may
   // be running.

@@ -16,7 +16,7 @@ namespace mmud {
 // Has a thread of its own, which logs the pauses that it ends. Thread-safe.
 class PauseKeeper {
  public:
-  // Both outlive this.
+  // `vms` and `log` must outlive this object.
   PauseKeeper(VmRegistry& vms, LimitedLog& log);
   ~PauseKeeper();
   PauseKeeper(const PauseKeeper&) = delete;

@@ -95,8 +95,8 @@ VmRegistry::~VmRegistry() {
 absl::StatusOr<VmUse> VmRegistry::Create(const std::string& name,
                                          const mmu::VmConfig& config,
                                          Labels labels) {
-  // Before the limits: a request that can never succeed does not count as
-  // refused by one.
+  // Check this before the limits: a request that can never succeed does not
+  // count as refused by a limit.
   if (absl::Status status = mmu::Vm::CheckConfig(config); !status.ok()) {
     return InField(status, "vm.");
   }
@@ -259,8 +259,8 @@ absl::StatusOr<VmRegistry::Deleted> VmRegistry::Delete(
 absl::StatusOr<std::shared_ptr<VmRegistry::Deletion>> VmRegistry::BeginDeletion(
     absl::string_view name, const CheckDeletion& check,
     const std::function<absl::Status()>& keep_waiting, OnDeleted on_deleted) {
-  // An operation whose work was stopped just now ends in a moment. A client
-  // that stops it and then deletes the VM need not know that.
+  // An operation whose work has just been stopped ends in a moment. Wait for
+  // this, so that a client can stop the operation and then delete the VM.
   const mmu::MonotonicTime patience =
       mmu::MonotonicTime::Now() + kEndingOperation;
   for (;;) {

@@ -225,7 +225,7 @@ absl::optional<v1::DirtyLogChunk> DirtyPageEncoder::NextExtents() {
   size_t extents = 0;
   for (; at_ < words_.size(); ++at_) {
     if (words_[at_] == 0) continue;
-    // One too many for a run that continues from the previous word.
+    // This counts one run too many if a run continues from the previous word.
     const size_t more = CountRuns(words_[at_], 0);
     if (extents > 0 && extents + more > per_chunk) break;
     if (extents == 0) first = at_;

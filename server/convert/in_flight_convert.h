@@ -10,7 +10,8 @@
 
 namespace mmud {
 
-// Of a request's field `in_flight`. INVALID_LOG_ID, and the errors of ToRange.
+// Converts the field `in_flight` of a request. INVALID_LOG_ID, and the errors
+// of ToRange.
 absl::StatusOr<PagesInFlight> ToPagesInFlight(const v1::PagesInFlight& proto);
 
 }  // namespace mmud

@@ -16,25 +16,25 @@
 
 namespace mmud {
 
-// The limit on shadow pages that a request names in `field`; `reason` if it is
-// negative. How small it may be otherwise is left to mmu_core.
+// Returns the limit on shadow pages in the request's field `field`. An error
+// with `reason` if it is negative. mmu_core checks the minimum.
 absl::StatusOr<uint64_t> ToShadowPageLimit(int32_t limit,
                                            absl::string_view field,
                                            mmu::Reason reason);
 
-// Sets what `vm.mmu`, `vm.guest_paging` and `vm.shadow_page_limit` say; `field`
-// is the path of `vm` in the request. Which of them go together is left to
-// mmu_core.
-// INVALID_MMU_OPTION, INVALID_ENUM_VALUE, INVALID_PAGE_SIZE.
+// Sets the fields `mmu`, `guest_paging` and `shadow_page_limit` of `vm` in the
+// configuration; `field` is the path of `vm` in the request. mmu_core checks
+// which of them go together. INVALID_MMU_OPTION, INVALID_ENUM_VALUE,
+// INVALID_PAGE_SIZE.
 absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
                       mmu::VmConfig* config);
 
-// An error that mmu_core found in what ApplyMmu set for `vm`, about the field
-// of CreateVmRequest that is to blame.
+// Converts an error of mmu_core about values that ApplyMmu set for `vm`: it
+// then names the field of CreateVmRequest with the wrong value.
 absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm);
 
-// The same back, with every default filled in, but for the limit, which
-// changes.
+// The reverse of ApplyMmu, with every default filled in. Leaves out the limit,
+// which can change.
 void FillMmu(const mmu::VmConfig& config, v1::Vm* vm);
 
 // The name of the field that is set in `vm.mmu`; "mmu" if none is.

@@ -21,7 +21,7 @@ class OperationTimes {
  public:
   // Marks the end of the work. Called once.
   void End() {
-    // Relaxed: readers need nothing but this one number.
+    // Relaxed order is enough: readers need only this one number.
     took_nanos_.store(absl::ToInt64Nanoseconds(SinceBegin()),
                       std::memory_order_relaxed);
   }

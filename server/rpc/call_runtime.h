@@ -44,9 +44,9 @@ namespace mmud {
 //
 // Thread-safe. Outlives all calls.
 struct CallRuntime {
-  // How long a peer that opens a conversation may send nothing. Before its
-  // first message the stream's VM is unknown, and the stream takes no place
-  // there.
+  // The time for which a peer that opens a conversation may send nothing.
+  // Before its first message the stream's VM is unknown, so the stream takes no
+  // place of a VM.
   static constexpr absl::Duration kFirstMessagePatience = absl::Seconds(10);
 
   struct Limits {
@@ -103,8 +103,8 @@ struct CallRuntime {
   WorkerPool stream_workers;
   const absl::Duration patience;  // how long a peer may take no answer
   const absl::Duration first_message_patience;
-  // The status for such a peer; made once, because each answer needs it at
-  // hand.
+  // The status for a peer that does not take its answer. It is made once,
+  // because each answer must have it ready.
   const absl::Status answer_not_taken = AnswerNotTaken(patience);
   Timer timer;  // last: its functions use the other members
 };

@@ -15,7 +15,7 @@ namespace mmud {
 // Belongs to one call. Thread-safe.
 class CutOff {
  public:
-  // Both outlive the call.
+  // `timer` and `context` must outlive the call.
   CutOff(Timer& timer, grpc::CallbackServerContext& context);
   ~CutOff();
   CutOff(const CutOff&) = delete;

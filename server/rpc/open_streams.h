@@ -52,7 +52,7 @@ class OpenStreams {
     End([](const std::string&) { return true; }, status, kPatienceWithAll);
   }
 
-  // Patience with a peer that takes nothing, when nothing waits for the
+  // Patience with a peer that takes no messages, if no other work waits for the
   // stream's end.
   static constexpr absl::Duration kPatienceWithOne = absl::Seconds(30);
 

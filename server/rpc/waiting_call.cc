@@ -24,9 +24,10 @@ namespace {
 // States: new -> waiting -> answering -> done. The wait can end by the event,
 // by its time, or because the call is cancelled. These may come from several
 // threads at once and before Begin has returned. The first of them sets ended_.
-// Begin or that thread, whichever comes later, has the answer made.
+// Begin or that thread, whichever is later, has the answer made.
 //
-// Lives until OnDone; a timer or a subscription that fires later finds nothing.
+// The call lives until OnDone; a timer or a subscription that fires later does
+// nothing.
 class WaitingCall final : public grpc::ServerUnaryReactor,
                           public std::enable_shared_from_this<WaitingCall> {
  public:

@@ -55,8 +55,8 @@ std::string Fingerprint(absl::string_view method, const Request& request) {
 // that end or acknowledge work are not.
 enum class WhileDraining : uint8_t { kRefuse, kAllow };
 
-// The answer of `compute`, which takes `turn` or nothing. DRAINING and the
-// errors of CheckCaller, before it is called.
+// Calls `compute`, with `turn` or without arguments, and returns its answer.
+// Before that, returns DRAINING and the errors of CheckCaller.
 template <typename Response, typename Compute>
 absl::StatusOr<Response> ComputeIfAllowed(const DaemonState& state,
                                           const CallContext& context,

@@ -69,7 +69,7 @@ struct DaemonState {
                      .max_streams_per_vm = config.max_streams_per_vm,
                      .max_waits = config.max_waits,
                      .max_reflections = config.max_reflections}};
-  // Its destructor waits for deletions, which end streams and answer requests.
+  // The destructor waits for deletions, which end streams and answer requests.
   VmRegistry vms{{.max_vms = config.max_vms,
                   .max_guest_memory_bytes = config.max_guest_memory_bytes,
                   .max_labelled_vms = config.metrics_max_vms},

@@ -402,8 +402,8 @@ grpc::Status DirtyLogServiceImpl::GetDirtyRate(
     if (rate.ok()) {
       *response->add_rates() = ToProto(window, *rate, vcpus);
     } else if (asked || response->rates_size() == 0) {
-      // Of the default windows, those that reach too far back are left out, but
-      // at least one must remain.
+      // Default windows that reach too far back are left out, but at least one
+      // window must remain.
       return ToGrpcStatus(rate.status());
     }
   }

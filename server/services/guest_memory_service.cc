@@ -30,7 +30,8 @@ namespace {
 // Pages read in one step: 256 KiB.
 constexpr uint64_t kStepPages = 64;
 
-// Before the first message: a stream does not break off for this.
+// Checks that the ranges have contents. Called before the first message, so
+// that the stream does not break off for this reason.
 absl::Status CheckContents(const ManagedVm& vm,
                            const std::vector<mmu::GfnRange>& ranges) {
   return AboutVm(InFields(vm.vm().CheckContents(ranges), {{"ranges", ""}}),

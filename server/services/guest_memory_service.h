@@ -11,7 +11,7 @@
 
 namespace mmud {
 
-// Thread-safe. Holds nothing of the VM while it sends.
+// Thread-safe. Holds nothing of the VM while a message is sent.
 class GuestMemoryServiceImpl final : public RpcService {
  public:
   explicit GuestMemoryServiceImpl(DaemonState& state);

@@ -116,8 +116,9 @@ RecoverError ToRecoverError(const absl::Status& status, const ManagedVm& vm) {
           MakeMemslotName(vm.name(), id)};
 }
 
-// Whether huge pages can be recovered in `ranges` as it is now. The error is
-// about the memslot that mmu_core names, and not about the call's ranges.
+// An error if huge pages in `ranges` cannot be recovered in the VM's present
+// state. The error is about the memslot that mmu_core names, and not about the
+// call's ranges.
 absl::Status CheckRecover(const ManagedVm& vm,
                           const std::vector<mmu::GfnRange>& ranges) {
   const RecoverError error =

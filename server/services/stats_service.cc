@@ -85,7 +85,7 @@ void Sort(Statistics* statistics) {
             });
 }
 
-// Of the whole process, in no VM's numbers.
+// Adds the statistics of the whole process, which no VM's statistics contain.
 void AddProcess(Statistics* out) {
   AddRows(mmu::ProcessCounterRows(), mmu::Vm::ProcessStats(), out);
   Sort(out);
@@ -97,7 +97,8 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
   out->set_vm(vm.name());
   mmu::VmStatsSnapshot stats = vm.vm().Stats();
   if (per_vcpu == PerVcpu::kYes) {
-    // The sum is that of what is listed below.
+    // The sum must equal the sum of the vCPUs listed below, so add up the same
+    // snapshots.
     const std::vector<mmu::VcpuStatsSnapshot> vcpus = vm.vm().VcpuStats();
     stats.vcpus = mmu::VcpuStatsSnapshot();
     for (size_t i = 0; i < vcpus.size(); ++i) {

@@ -49,7 +49,7 @@ int VcpuCountOf(const lab::v1::Workload& asked, const ManagedVm& vm) {
 // INVALID_VCPU_COUNT, INVALID_PATTERN.
 absl::Status ApplyLimits(const lab::v1::Workload& workload, int vcpu_count,
                          const ManagedVm& vm, mmu::WorkloadOptions* options) {
-  // Before a source is made for each vCPU.
+  // Check this before a source is made for each vCPU.
   if (absl::Status status =
           vm.vm().CheckWorkload(vcpu_count, workload.max_accesses_per_second());
       !status.ok()) {
