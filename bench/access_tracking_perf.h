@@ -2,9 +2,9 @@
 // (TST-04, TST-31).
 //
 // vCPUs populate their memory, then write and read it once more as a control.
-// Then they do both again after all of the memory was marked idle. Marking ages
-// the memory and clears Accessed; it also counts the accessed pages that still
-// look idle.
+// Then they do both again after all of the memory was marked idle. Marking
+// clears the Accessed bits. It also counts the pages that were accessed and
+// still look idle.
 
 #ifndef BENCH_ACCESS_TRACKING_PERF_H_
 #define BENCH_ACCESS_TRACKING_PERF_H_
@@ -28,20 +28,21 @@ struct AccessTrackingPerfOptions {
   BackingKind backing = BackingKind::kAnonymous;  // -s, with
   Level host_page_level = Level::k4K;             //     its page size
   int vcpus = 1;                                  // -v
-  // -w: when too many pages are still idle, above 0 warn, else fail.
+  // -w, used if too many pages are still idle: above 0 the run warns, otherwise
+  // it fails.
   int64_t warn = -1;
 };
 
 extern const char kAccessTrackingPerfHelp[];
 
-// As ParseDirtyLogPerf.
+// Returns the same errors as ParseDirtyLogPerf.
 absl::StatusOr<AccessTrackingPerfOptions> ParseAccessTrackingPerf(
     absl::Span<const std::string> args);
 
 // Runs the test and prints the lines as they come. Fails if guest memory cannot
-// be allocated, if 1 % of the pages or more are not mapped when they are
-// marked, or, unless warnings are chosen, if 10 % or more are still idle after
-// all were accessed.
+// be allocated, or if 1 % of the pages or more are not mapped when they are
+// marked. Without -w 1 also fails if 10 % of the pages or more are still idle
+// after all were accessed.
 absl::Status RunAccessTrackingPerf(const AccessTrackingPerfOptions& options,
                                    std::ostream& out);
 

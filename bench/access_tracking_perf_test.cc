@@ -40,9 +40,8 @@ TEST(AccessTrackingPerfTest, EveryLineIsPrintedAndAccessedPagesAreNotIdle) {
                      "Reading from idle memory      : " + time});
 }
 
-// A TLB that holds all of memory never walks the tables again, and so nothing
-// sets an Accessed bit.
-// Covers: TST-04
+// Only a walk sets an Accessed bit. If the TLB holds a translation of every
+// page, the vCPU does not walk again. Covers: TST-04
 TEST(AccessTrackingPerfTest, PagesThatStayIdleFailTheRunOrWarn) {
   std::string text;
   absl::Status status = RunWith({"-b", "1M"}, &text);

@@ -1,4 +1,4 @@
-// What looking for young pages costs.
+// Measures the cost of ageing pages.
 
 #include <memory>
 #include <random>
@@ -13,8 +13,9 @@
 namespace mmu::bench {
 namespace {
 
-// Tests and clears all 4K entries, one in a hundred of which is young, against
-// a read of each and an atomic AND on the young ones.
+// Value: tests and clears the Accessed bits of all 4K entries, of which one in
+// a hundred is young. Limit: reads each entry and makes an atomic AND on the
+// young ones.
 Measured AgeScan(const Effort& effort) {
   const uint64_t pages = effort.Scale(64) * PagesPer(Level::k1G);
   const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k1G);

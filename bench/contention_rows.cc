@@ -1,4 +1,4 @@
-// What vCPUs cost each other.
+// Measures how much vCPUs that fault at the same time slow each other down.
 
 #include <atomic>
 #include <memory>
@@ -13,7 +13,8 @@
 namespace mmu::bench {
 namespace {
 
-// Each of `vcpus` populates `pages` pages of its own. Pages per microsecond.
+// Each of `vcpus` vCPUs populates `pages` pages of its own. Returns the pages
+// per microsecond of all together.
 double Throughput(int vcpus, uint64_t pages) {
   const uint64_t total = pages * vcpus;
   const std::unique_ptr<Vm> vm = MakeVm(total << kPageShift, Level::k4K,
@@ -43,7 +44,7 @@ double Throughput(int vcpus, uint64_t pages) {
   return static_cast<double>(total) / nanos * 1e3;
 }
 
-// Two vCPUs against twice what one does.
+// Value: the throughput of two vCPUs. Limit: twice the throughput of one.
 Measured FaultParallel(const Effort& effort) {
   const uint64_t pages = effort.Scale(131072);
   const Pair pair = Alternate(

@@ -26,10 +26,11 @@ namespace {
 using ::mmu::testing::StartLog;
 using ::mmu::testing::StopLog;
 
-// The vCPUs' accesses, and which pages they wrote in the last pass.
+// Makes the accesses of all vCPUs, and remembers which pages they wrote in the
+// last pass.
 class Guest {
  public:
-  // `l2`: null, or whose accesses these are instead.
+  // `l2`: if not null, its L2 guests make the accesses.
   Guest(Vm& vm, L2Guests* l2, const DirtyLogPerfOptions& options)
       : options_(options),
         l2_(l2),
@@ -44,14 +45,14 @@ class Guest {
     }
   }
 
-  // One pass by every vCPU; `write_percent` of the accesses write.
+  // Each vCPU makes one pass. `write_percent` of the accesses are writes.
   absl::Duration Pass(uint32_t write_percent) {
     return threads_.Run([this, write_percent](Vcpu& vcpu) {
       return OnePass(vcpu, write_percent);
     });
   }
 
-  // Passes follow each other until FinishFreeRun.
+  // The vCPUs make one pass after the other until FinishFreeRun.
   void StartFreeRun() {
     free_running_.store(true);
     threads_.Start([this](Vcpu& vcpu) {
@@ -67,9 +68,11 @@ class Guest {
     threads_.Wait();
   }
 
-  // No access failed. Call between passes.
+  // The first error of an access; OK if none failed. To be called between
+  // passes.
   absl::Status status() const { return threads_.status(); }
-  // Whether the last pass wrote page `page` of all memory. Between passes.
+  // Whether the last pass wrote page `page`, counted through the memory of all
+  // vCPUs. To be called between passes.
   bool Wrote(uint64_t page) const {
     if (options_.overlap) {
       for (const std::vector<bool>& pages : written_) {
@@ -118,7 +121,7 @@ class Guest {
   const DirtyLogPerfOptions& options_;
   L2Guests* const l2_;
   const uint64_t pages_;  // per vCPU
-  // Of each vCPU; its thread's, while it runs.
+  // One element per vCPU. Only the vCPU's thread uses it during a pass.
   std::vector<std::vector<bool>> written_;
   std::vector<std::mt19937_64> random_;
   std::atomic<bool> free_running_{false};
@@ -183,7 +186,7 @@ class Run {
     config.vcpu_count = options_.vcpus;
     if (options_.nested) {
       config.mmu = MmuMode::kNested;
-      MemslotConfig tables;  // of L1; it does not log
+      MemslotConfig tables;  // L1's tables; not logged
       tables.slot = options_.slots;
       tables.size_bytes = L2Guests::kTableBytes;
       config.memslots.push_back(tables);

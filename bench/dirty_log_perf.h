@@ -3,8 +3,8 @@
 //
 // vCPUs populate their memory, logging is switched on, then each iteration
 // dirties the memory, gets the log and, with manual protection, clears it.
-// Every step is timed. Nothing here judges a time. With -n, L2 guests access
-// the memory, which L1 maps for them with pages of 1 GiB.
+// Every step is timed. No time makes the run fail. With -n, L2 guests access
+// the memory, and L1 maps it for them with pages of 1 GiB.
 
 #ifndef BENCH_DIRTY_LOG_PERF_H_
 #define BENCH_DIRTY_LOG_PERF_H_
@@ -45,8 +45,8 @@ struct DirtyLogPerfOptions {
 
 extern const char kDirtyLogPerfHelp[];
 
-// `args` without the program's name. INVALID_ARGUMENT naming the option, its
-// value and the rule.
+// `args` does not contain the program's name. Returns INVALID_ARGUMENT with the
+// option, its value and the rule.
 absl::StatusOr<DirtyLogPerfOptions> ParseDirtyLogPerf(
     absl::Span<const std::string> args);
 
@@ -60,7 +60,7 @@ struct DirtyLogPerfTimes {
   absl::Duration enable;
   absl::Duration first_dirty;  // the vCPUs' pass of iteration 1
 };
-// The same, and returns the results.
+// Does what RunDirtyLogPerf does, and returns the results.
 absl::StatusOr<DirtyLogPerfTimes> MeasureDirtyLogPerf(
     const DirtyLogPerfOptions& options, std::ostream& out);
 

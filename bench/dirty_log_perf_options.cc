@@ -57,7 +57,7 @@ absl::Status ParseCpus(const std::string& text, std::vector<int>* cpus) {
   return absl::OkStatus();
 }
 
-// As ParseScenario puts it.
+// An error about several options, in the form of ParseScenario's errors.
 absl::Status BadTogether(absl::string_view option, absl::string_view value,
                          absl::string_view rule) {
   return BadOption(absl::StrCat("dirty_log_perf: ", option), value, rule);

@@ -1,4 +1,4 @@
-// What a page fault costs: mapping a page, and giving write access back.
+// Measures the cost of page faults that map a page or make it writable again.
 
 #include <atomic>
 #include <bit>
@@ -26,8 +26,8 @@ void ZapAll(VmState& vm, uint64_t pages) {
   BENCH_CHECK(vm.counters.Leafs(Level::k4K) == 0);
 }
 
-// Populates a range whose tables exist, page by page, against walking there
-// and exchanging the entry.
+// Value: faults on each page of a range whose tables exist. Limit: walks to
+// each entry and exchanges it.
 Measured FaultMap4K(const Effort& effort) {
   const uint64_t pages = effort.Scale(65536);
   const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k4K);
@@ -68,8 +68,8 @@ Measured FaultMap4K(const Effort& effort) {
   return {.unit = "ns", .value = pair.value, .limit = pair.limit};
 }
 
-// A write to each page of a protected, logged slot, against walking there,
-// exchanging the entry and setting a bit.
+// Value: a write to each page of a logged slot that is write-protected. Limit:
+// walks to each entry, exchanges it and sets a bit.
 Measured FaultFast(const Effort& effort) {
   const uint64_t pages = effort.Scale(65536);
   const std::unique_ptr<Vm> vm = MakeVm(pages << kPageShift, Level::k4K);

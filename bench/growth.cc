@@ -28,7 +28,7 @@ using ::mmu::testing::StopLog;
 
 constexpr uint64_t kGiBPages = PagesPer(Level::k1G);
 
-// Writes to one page in a hundred, chosen at random in each hundred.
+// Writes to one page of each hundred, chosen at random. Returns their number.
 uint64_t DirtyOnePercent(Vm& vm, uint64_t pages) {
   std::minstd_rand random(1);
   uint64_t dirtied = 0;
@@ -80,7 +80,7 @@ void MemoryRow(uint64_t gib, std::ostream& out) {
       << std::flush;
 }
 
-// What the process has in memory.
+// The resident memory of the process.
 double ResidentMiB() {
   uint64_t total = 0;
   uint64_t resident = 0;
@@ -88,7 +88,7 @@ double ResidentMiB() {
   return static_cast<double>(resident * kPageSize) / (1 << 20);
 }
 
-// Slots of 64 KiB, without contents, next to each other.
+// The slots have 64 KiB each and no contents, and are next to each other.
 void SlotRow(uint32_t slots, std::ostream& out) {
   constexpr uint64_t kBytes = 64 << 10;
   VmConfig config;
@@ -113,7 +113,7 @@ void SlotRow(uint32_t slots, std::ostream& out) {
   });
   const double seal =
       Millis([&] { BENCH_CHECK(SealLog(*vm, 0, nullptr).ok()); });
-  // Not 0 where the heap had some left.
+  // At least 0.1: the heap may have had enough free memory before.
   const double memory = std::max(ResidentMiB() - before, 0.1);
   const double stop = Millis([&] {
     BENCH_CHECK(
@@ -126,7 +126,8 @@ void SlotRow(uint32_t slots, std::ostream& out) {
       << std::flush;
 }
 
-// `vcpus` threads run `fn(vcpu)`, all from the same moment on. Milliseconds.
+// Makes `vcpus` threads run `fn(vcpu)`, starting at the same time. Returns the
+// milliseconds until the last thread is done.
 double Together(int vcpus, absl::FunctionRef<void(int)> fn) {
   std::atomic<int> ready{0};
   std::atomic<bool> go{false};
@@ -166,7 +167,7 @@ void VcpuRow(int vcpus, uint64_t pages_each, std::ostream& out) {
   const double populate = Together(vcpus, pass);
   BENCH_CHECK(vm->Stats().pages_4k == pages);
 
-  // Logging is switched on while all vCPUs run.
+  // Logging is enabled while all vCPUs run.
   std::atomic<bool> stop{false};
   double enable = 0;
   std::thread operation([&] {

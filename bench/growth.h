@@ -17,12 +17,13 @@ struct GrowthOptions {
   std::vector<uint64_t> sizes_gib = {1, 64, 1024};
   std::vector<uint32_t> slots = {4000, 8000, 16000, kUserMemslots};
   std::vector<int> vcpus = {1, 2, 4, 8, 16, 32, 64};
-  // Of the vCPU curve: pages that each populates.
+  // The number of pages that each vCPU populates in the third table.
   uint64_t pages_per_vcpu = 16384;
 };
 
-// Prints the three tables, in Markdown, a row as soon as it is measured. The
-// guests have no contents; their tables are real: 2 GiB of them for 1 TiB.
+// Prints the three tables in Markdown, each row as soon as it is measured. The
+// guests have no contents, but their page tables are real: a guest of 1 TiB has
+// 2 GiB of them.
 void RunGrowth(const GrowthOptions& options, std::ostream& out);
 
 }  // namespace mmu::bench

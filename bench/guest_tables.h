@@ -29,20 +29,20 @@ std::unique_ptr<Vm> MakeVm(uint64_t bytes, Level host_page_level,
                            BackingKind backing = BackingKind::kMetadataOnly,
                            int vcpu_count = 1);
 
-// Calls the fault handler for `pages` pages from `first` on, once for each.
-// `present`: the entry is present and forbids the access.
+// Calls the fault handler for `pages` pages from `first` on, once for each. If
+// `present`, the fault says that the entry is present and forbids the access.
 void FaultRange(Vm& vm, uint64_t first, uint64_t pages, AccessKind kind,
                 bool present, int vcpu = 0);
 
-// Maps [0, pages) with writable 4K leafs: huge ones, split. REQUIRES: a slot of
-// 1G host pages, whole GiBs.
+// Maps [0, pages) with huge leafs and splits them into writable 4K leafs.
+// REQUIRES: the slot has 1G host pages, and `pages` is a number of whole GiBs.
 void MapSmall(Vm& vm, uint64_t pages);
 
 // The root of the vCPUs. Null if there is none.
 const TdpRoot* RootOf(const Vm& vm);
 
-// The slot for `gfn` in the 4K table that covers it, found by the same walk as
-// the hardware's and nothing else. REQUIRES: that table exists.
+// The slot for `gfn` in the 4K table that covers it, found by the hardware's
+// walk without any further work. REQUIRES: that table exists.
 inline SpteSlot& WalkTo(PageTable* table, Level level, Gfn gfn) {
   while (level != Level::k4K) {
     const Spte spte = table->entries[IndexOf(gfn, level)].Load();
@@ -55,7 +55,7 @@ inline SpteSlot& WalkTo(PageTable* table, Level level, Gfn gfn) {
 // The 4K tables of [0, pages), in order. REQUIRES: the tables exist.
 std::vector<PageTable*> SmallTables(const Vm& vm, uint64_t pages);
 
-// Entries of `tables` for which `is` holds.
+// The number of entries of `tables` for which `is` holds.
 template <typename Is>
 uint64_t CountSptes(const std::vector<PageTable*>& tables, Is is) {
   uint64_t count = 0;

@@ -78,7 +78,7 @@ std::string FormatTable(const std::vector<Row>& rows) {
   return text;
 }
 
-// Names and units are ours and need no escapes.
+// No name or unit of a row has a character that JSON must escape.
 std::string FormatJson(const std::vector<Row>& rows) {
   const std::string body =
       absl::StrJoin(rows, ",\n", [](std::string* out, const Row& row) {

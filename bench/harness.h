@@ -20,7 +20,7 @@
 
 namespace mmu::bench {
 
-// Whether a small ratio of value to limit is good, or a large one.
+// Whether the ratio of value to limit should be at most or at least the goal.
 enum class Goal : uint8_t { kAtMost, kAtLeast };
 
 // A figure and its limit, both in `unit`.
@@ -42,7 +42,7 @@ struct Row : Measured {
   }
 };
 
-// The amount of work.
+// The number of repetitions and the amount of work of each.
 struct Effort {
   int repetitions = 9;
   bool quick = false;

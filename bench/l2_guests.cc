@@ -14,7 +14,7 @@
 namespace mmu::bench {
 namespace {
 
-// L1's memory, by the accesses of one of its processors.
+// L1's memory, accessed by one of L1's processors.
 class L1Memory final : public PhysicalMemory {
  public:
   explicit L1Memory(L1Cpu& cpu) : cpu_(cpu) {}
@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<L2Guests>> L2Guests::Enter(Vm& vm,
   const uint64_t step = PagesPer(Level::k1G);
   for (uint64_t gfn = range.start.value() / step * step;
        made && gfn < range.end.value(); gfn += step) {
-    // Accessed and dirty from the beginning, as with KVM's tests.
+    // Accessed and Dirty are set from the beginning, as in KVM's tests.
     made = tables.Set(ToGpa(Gfn(gfn)), Level::k1G,
                       tables.MakeLeaf(Gfn(gfn), Level::k1G, format.full) |
                           format.accessed | format.dirty);

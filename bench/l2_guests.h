@@ -1,5 +1,5 @@
-// L2 guests on all vCPUs of a VM, for the scenarios: L1 maps memory at the same
-// addresses, by EPT, with pages of 1 GiB, as KVM's tests do for theirs.
+// L2 guests on all vCPUs of a VM, for the scenarios. L1's EPT maps each page of
+// L2 at the same address of L1, with pages of 1 GiB, as in KVM's tests.
 
 #ifndef BENCH_L2_GUESTS_H_
 #define BENCH_L2_GUESTS_H_
@@ -21,7 +21,7 @@ namespace mmu::bench {
 
 class L2Guests {
  public:
-  // L1's tables are in [0, kTableBytes) of its memory.
+  // L1's tables are in [0, kTableBytes) of L1's memory.
   static constexpr uint64_t kTableBytes = uint64_t{1} << 20;
 
   // L1 maps all pages of 1 GiB that overlap `range`, and all vCPUs enter L2
@@ -30,15 +30,15 @@ class L2Guests {
   static absl::StatusOr<std::unique_ptr<L2Guests>> Enter(Vm& vm,
                                                          GfnRange range);
 
-  // One access by the L2 guest of the vCPU, on the vCPU's thread; an error if
-  // the access fails.
+  // Makes one access by the vCPU's L2 guest. Returns an error if the access
+  // fails. To be called on the vCPU's thread.
   absl::Status Access(const Vcpu& vcpu, Gpa gpa, AccessKind kind,
                       uint64_t* word);
 
  private:
   explicit L2Guests(Vm& vm);
 
-  std::vector<std::unique_ptr<L1Processor>> cpus_;  // by vCPU
+  std::vector<std::unique_ptr<L1Processor>> cpus_;  // one per vCPU
 };
 
 }  // namespace mmu::bench

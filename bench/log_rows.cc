@@ -1,4 +1,4 @@
-// What dirty logging costs those who switch it on and who clear it.
+// Measures the cost of enabling dirty logging and of clearing the log.
 
 #include <memory>
 #include <random>
@@ -31,7 +31,7 @@ void MakeWritable(const std::vector<PageTable*>& tables,
   }
 }
 
-// Write-protects a GiB of 4K pages, against an atomic AND per entry.
+// Value: write-protects a GiB of 4K pages. Limit: one atomic AND per entry.
 Measured EnableWp(const Effort& effort) {
   const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
   MapSmall(*vm, kPages);
@@ -64,8 +64,8 @@ Measured EnableWp(const Effort& effort) {
   return {.unit = "ms/GiB", .value = pair.value, .limit = pair.limit};
 }
 
-// Clears the sealed pages of a GiB, one in `one_in` of which is dirty, against
-// walking to each and an atomic AND there.
+// Value: clears the sealed dirty pages of a GiB, about one page in `one_in`.
+// Limit: walks to each of their entries and makes an atomic AND there.
 Measured ClearDirty(const Effort& effort, uint64_t one_in) {
   const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
   MapSmall(*vm, kPages);

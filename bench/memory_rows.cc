@@ -1,4 +1,5 @@
-// What a guest mapped with 4K pages and logging costs in memory.
+// Measures the memory that a guest needs if it is mapped with 4K pages and
+// logs.
 
 #include <memory>
 #include <vector>
@@ -18,10 +19,10 @@ namespace {
 
 using ::mmu::testing::StartLog;
 
-// Counted, not timed: every table taken from the pool, those in reserve too,
-// with its descriptor; the open and the sealed bitmap with their scratch
-// halves; the counters of huge pages. Against the tables that the mappings need
-// by themselves.
+// Value: the bytes of all tables taken from the pool, including the reserve,
+// with their descriptors; of the open and the sealed bitmap with their scratch
+// halves; and of the counters of huge pages. Limit: the bytes of the tables
+// that the mappings need. Nothing is timed.
 Measured Memory(const Effort& effort) {
   const uint64_t gib = effort.Scale(16);
   const uint64_t pages = gib * PagesPer(Level::k1G);

@@ -122,7 +122,7 @@ void MemslotArea::Unmap(uint64_t first, uint64_t end) {
   while (first < end) {
     const Memslot& in = slot(SlotOf(first));
     const uint64_t slot_first =
-        in.base_gfn - ToGfn(Gpa(kFirstGpa));  // page of the slot's start
+        in.base_gfn - ToGfn(Gpa(kFirstGpa));  // the slot's first page
     const uint64_t stop = std::min(end, slot_first + in.npages);
     const HvaRange range = {in.hva + ((first - slot_first) << kPageShift),
                             in.hva + ((stop - slot_first) << kPageShift)};

@@ -38,10 +38,12 @@ class MemslotArea {
                             uint64_t new_value);
 
   enum class MayMiss : uint8_t { kNo, kYes };
-  // From now on the vCPU counts up in the pages [first, end) and checks that it
-  // reads its last write. kYes: an access may also find no memory.
+  // Until StopCounting, the vCPU increments the word of each page of [first,
+  // end) and checks that it reads the value that it wrote last. kYes: an access
+  // may also find no memory.
   void StartCounting(uint64_t first, uint64_t end, MayMiss may_miss);
-  // Lets the vCPU make one more pass.
+  // Lets the vCPU finish its pass and make a last complete one, and waits for
+  // it.
   absl::Status StopCounting();
 
   // --- The host ---
@@ -59,12 +61,12 @@ class MemslotArea {
   explicit MemslotArea(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
 
   uint64_t SlotOf(uint64_t page) const;
-  // Slot `i` never changes its host address.
+  // The slot as it was created. A move does not change its host address.
   const Memslot& slot(uint64_t i) const { return *slots_[i]; }
 
   std::unique_ptr<Vm> vm_;
   uint64_t pages_per_slot_ = 0;
-  std::vector<std::shared_ptr<const Memslot>> slots_;  // as they were created
+  std::vector<std::shared_ptr<const Memslot>> slots_;  // the slots as created
   std::atomic<bool> stop_{false};
   std::unique_ptr<VcpuThreads> threads_;
 };

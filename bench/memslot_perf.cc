@@ -19,10 +19,11 @@ namespace {
 
 constexpr uint64_t kPages = MemslotArea::kPages;
 
-// Whether the host looks at contents, too.
+// Whether the host checks contents, too.
 enum class HostChecks : uint8_t { kNo, kYes };
 
-// What one run of one sub-test does, iteration by iteration. `n` counts from 1.
+// The steps of one run of a sub-test. `n` is the number of the iteration, from
+// 1.
 struct SubTest {
   const char* name;
   absl::Status (*prepare)(MemslotArea& area);
@@ -46,8 +47,8 @@ absl::Status HostFinds(MemslotArea& area, uint64_t first, uint64_t end,
   return absl::OkStatus();
 }
 
-// The guest writes pages that were given back, then they are given back again:
-// `unit` pages at a time of all `pages`.
+// The guest writes all pages of [first, end), which were unmapped before. Then
+// the host unmaps them, `unit` pages at a time.
 absl::Status WriteAndUnmap(MemslotArea& area, uint64_t first, uint64_t end,
                            uint64_t unit, uint64_t n, HostChecks checks) {
   absl::Status status = area.ReadAndWrite(first, end, 0, n);
@@ -60,7 +61,8 @@ absl::Status WriteAndUnmap(MemslotArea& area, uint64_t first, uint64_t end,
   return status;
 }
 
-// One half of the area after the other is mapped.
+// The guest maps the two halves of the area by writing to them, one after the
+// other.
 absl::Status Map(MemslotArea& area, uint64_t n, HostChecks checks) {
   absl::Status status = WriteAndUnmap(area, 0, kPages / 2, kPages, n, checks);
   if (!status.ok()) return status;
@@ -98,7 +100,8 @@ absl::Status CountBesideMovedSlot(MemslotArea& area) {
 
 absl::Status StopCounting(MemslotArea& area) { return area.StopCounting(); }
 
-// The guest finds what the host wrote, then the host what the guest wrote.
+// The guest reads the values that the host wrote, then the host reads those
+// that the guest wrote.
 absl::Status ReadWrite(MemslotArea& area, uint64_t n, HostChecks) {
   for (uint64_t page = 0; page < kPages; ++page) {
     area.Word(page).store(2 * n, std::memory_order_relaxed);

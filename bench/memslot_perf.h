@@ -1,9 +1,9 @@
 // KVM's memslot_perf_test on this MMU: the same options, sub-tests and lines
 // (TST-07, TST-34).
 //
-// One vCPU accesses a memory of many memslots, while the host maps, unmaps or
-// moves parts of it. Each sub-test runs for a given number of seconds and
-// measures the time of an iteration. Every value that the guest reads is
+// One vCPU accesses memory that consists of many memslots, while the host maps,
+// unmaps or moves parts of it. Each sub-test runs for a given number of seconds
+// and measures the time of an iteration. Every value that the guest reads is
 // checked.
 
 #ifndef BENCH_MEMSLOT_PERF_H_
@@ -24,8 +24,8 @@ struct MemslotPerfOptions {
   bool help = false;           // -h
   bool verbose = false;        // -v: how the memory is cut into slots
   bool debug_checks = false;   // -d: the host checks contents too
-  bool disable_quirk = false;  // -q: a moved slot takes its own leafs only
-  int slots = 512;             // -s; -1 is as many as there can be
+  bool disable_quirk = false;  // -q: zap only the leafs of a moved slot
+  int slots = 512;             // -s; -1 is the maximum number
   int first_test = 0;          // -f
   int last_test = 5;           // -e
   absl::Duration length = absl::Seconds(5);  // -l, in seconds
@@ -34,7 +34,7 @@ struct MemslotPerfOptions {
 
 extern const char kMemslotPerfHelp[];
 
-// As ParseDirtyLogPerf.
+// Returns the same errors as ParseDirtyLogPerf.
 absl::StatusOr<MemslotPerfOptions> ParseMemslotPerf(
     absl::Span<const std::string> args);
 

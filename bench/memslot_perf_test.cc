@@ -58,7 +58,6 @@ TEST(MemslotPerfTest, SlotsMoveWithoutTheQuirkToo) {
                               "runs"));
 }
 
-// The checks find what is wrong.
 // Covers: TST-07
 TEST(MemslotPerfTest, AValueThatNobodyWroteIsFound) {
   auto area = MemslotArea::Create(4, VmConfig::SlotZap::kAll).value();

@@ -56,7 +56,7 @@ struct Options {
   Effort effort;
 };
 
-// False, with a message, if it is not understood.
+// Prints a message and returns false if an argument is unknown.
 bool Parse(int argc, char** argv, Options* options) {
   constexpr std::string_view kFilter = "--filter=";
   for (int i = 1; i < argc; ++i) {
@@ -80,7 +80,8 @@ bool Parse(int argc, char** argv, Options* options) {
   return true;
 }
 
-// The rows that the filter lets through; false if it is no regular expression.
+// Adds the rows that match `filter` to `selected`. Prints a message and returns
+// false if `filter` is no regular expression.
 bool Select(const std::string& filter, std::vector<Benchmark>* selected) {
   try {
     const std::regex regex(filter);
@@ -99,7 +100,8 @@ bool Select(const std::string& filter, std::vector<Benchmark>* selected) {
 
 using Arguments = std::vector<std::string>;
 
-// A scenario whose options are parsed by `parse`, explained by `help`.
+// Makes a function that parses options with `parse`, prints `help` if they ask
+// for it, or else calls `run`. The function returns the program's exit code.
 template <typename Parse, typename Run>
 std::function<int(const Arguments&)> With(Parse parse, const char* help,
                                           Run run) {
@@ -147,7 +149,7 @@ const std::map<std::string, std::function<int(const Arguments&)>>& Scenarios() {
   return *scenarios;
 }
 
-// `args` begin with --scenario.
+// Runs the scenario. `args` begin with --scenario.
 int Scenario(Arguments args) {
   std::string name;
   if (const size_t equals = args[0].find('='); equals != std::string::npos) {

@@ -90,8 +90,8 @@ class Run {
     return TakeMemoryAway(vcpus);
   }
 
-  // Deletes the slots of even number and unmaps the first half of the others
-  // while the vCPUs run, then sees what they still can access.
+  // Deletes the slots with even numbers and unmaps the first half of the others
+  // while the vCPUs run. Then checks which slots the vCPUs can still access.
   absl::Status TakeMemoryAway(VcpuThreads& vcpus) {
     std::atomic<bool> stop{false};
     vcpus.Start([&](Vcpu& vcpu) {
@@ -140,7 +140,7 @@ class Run {
     return ForEachPage(vcpu, [&](uint64_t gpa) { return Verify(vcpu, gpa); });
   }
 
-  // What was written is there.
+  // Checks that the word at `gpa` is the one that WriteAll has written.
   absl::Status Verify(Vcpu& vcpu, uint64_t gpa) const {
     if (options_.backing == BackingKind::kMetadataOnly) return absl::OkStatus();
     uint64_t word = 0;
@@ -162,7 +162,7 @@ class Run {
         if (outcome == AccessOutcome::kDone) return absl::OkStatus();
         forbidden = outcome == AccessOutcome::kError &&
                     DetailOf(vcpu.status()).kvm_errno == EFAULT;
-        // It can be read all the same.
+        // A read-only page must still be readable.
         return forbidden ? Verify(vcpu, gpa)
                          : Unexpected(vcpu, "ro", gpa, outcome);
       });
@@ -170,7 +170,8 @@ class Run {
     }
   }
 
-  // Memory is there, or its slot is one of those that go.
+  // Writes to all pages of the vCPU. An access may find no memory only if the
+  // slot is among those that are being deleted.
   absl::Status AccessAll(Vcpu& vcpu, const std::atomic<bool>& stop) const {
     return ForEachPage(vcpu, [&](uint64_t gpa) {
       if (stop.load(std::memory_order_relaxed)) return absl::OkStatus();
@@ -201,7 +202,7 @@ class Run {
 
   // --- The host ---
 
-  // Of the slots that exist. Only this thread changes them.
+  // Calls `fn` for each slot that exists. No other thread changes slots.
   template <typename Fn>
   void ForEachSlot(Fn fn) {
     std::vector<std::shared_ptr<const Memslot>> all;

@@ -2,10 +2,10 @@
 // (TST-06, TST-33).
 //
 // vCPUs write all of a large memory (run1), drop their roots and translations
-// (reset), and write again (run2). They run until the host has made the memory
-// read-only and each write is EFAULT (ro), and write when it is writable again
-// (rw). At the end, while they run, every other slot is deleted and half of the
-// rest is unmapped.
+// (reset), and write again (run2). They go on until the host has made the
+// memory read-only and a write fails with EFAULT (ro), and write again when the
+// memory is writable (rw). At the end every other slot is deleted, and half of
+// the rest is unmapped, while the vCPUs run.
 
 #ifndef BENCH_MMU_STRESS_H_
 #define BENCH_MMU_STRESS_H_
@@ -28,14 +28,14 @@ struct MmuStressOptions {
   uint64_t memory_bytes = uint64_t{128} << 30;  // -m, in GiB
   uint64_t slot_bytes = uint64_t{2} << 30;      // -s, in GiB; divides memory
   bool huge_pages = false;                      // -H: the host maps with 2 MiB
-  // Memory without contents, so that the guest may be larger than the host.
-  // With other sources the contents are verified.
+  // The default has no contents, so the guest may be larger than the host. With
+  // another kind the contents are verified.
   BackingKind backing = BackingKind::kMetadataOnly;
 };
 
 extern const char kMmuStressHelp[];
 
-// As ParseDirtyLogPerf.
+// Returns the same errors as ParseDirtyLogPerf.
 absl::StatusOr<MmuStressOptions> ParseMmuStress(
     absl::Span<const std::string> args);
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-// The run judges itself: what each access ends with, contents, the auditor.
+// RunMmuStress itself checks the outcome of each access, the contents and the
+// auditor's report.
 void RunAndExpectLines(const MmuStressOptions& options,
                        const std::string& first_line) {
   std::ostringstream out;

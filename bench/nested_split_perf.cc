@@ -26,7 +26,7 @@ const char kNestedSplitPerfHelp[] =
 
 namespace {
 
-// Milliseconds.
+// The times, in milliseconds, of the runs with or without eager splitting.
 struct Side {
   std::vector<double> enable;
   std::vector<double> first_dirty;
@@ -67,7 +67,7 @@ absl::Status RunNestedSplitPerf(const NestedSplitPerfOptions& options,
     for (int vcpus = 1; vcpus <= options.max_vcpus; vcpus *= 2) {
       DirtyLogPerfOptions run;
       run.nested = true;
-      run.legacy_get = true;  // splits when logging is enabled
+      run.legacy_get = true;  // enabling must split
       run.bytes_per_vcpu = options.bytes_per_vcpu;
       run.vcpus = vcpus;
       run.write_percent = percent;

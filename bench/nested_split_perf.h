@@ -1,6 +1,6 @@
-// Measures how much eager page splitting helps the first pass of nested guests,
-// by the share of writes. It helps the more, the fewer writes there are, since
-// it also avoids faults of reads (PERF-13 to PERF-16, PERF-92).
+// Measures how much eager page splitting shortens the first pass of nested
+// guests, for several shares of writes. The fewer writes, the more it helps,
+// since it also avoids faults of reads (PERF-13 to PERF-16, PERF-92).
 
 #ifndef BENCH_NESTED_SPLIT_PERF_H_
 #define BENCH_NESTED_SPLIT_PERF_H_
@@ -25,13 +25,13 @@ struct NestedSplitPerfOptions {
 
 extern const char kNestedSplitPerfHelp[];
 
-// As ParseDirtyLogPerf.
+// Returns the same errors as ParseDirtyLogPerf.
 absl::StatusOr<NestedSplitPerfOptions> ParseNestedSplitPerf(
     absl::Span<const std::string> args);
 
 // Runs dirty_log_perf -n -g with and without -E in turn, for 100, 50 and 5 % of
-// writes and 1, 2, 4 ... vCPUs, and prints a table of medians. Fails as those
-// runs do. Nothing here judges a time.
+// writes and 1, 2, 4 ... vCPUs, and prints a table of medians. Fails if one of
+// these runs fails. No time makes it fail.
 absl::Status RunNestedSplitPerf(const NestedSplitPerfOptions& options,
                                 std::ostream& out);
 

@@ -1,9 +1,10 @@
-// Compiled with RCU_HEADER, RCU_NAME and RCU_FUNCTION for each flavour.
+// This file is compiled once for each flavour. RCU_HEADER, RCU_NAME and
+// RCU_FUNCTION are defined on the compiler's command line.
 
 #include "bench/rcu_flavour.h"
 
-// Read sections inline, as in mmu_core/sync/rcu.cc, and names without the
-// flavour in them.
+// The first macro makes read sections inline, as in mmu_core/sync/rcu.cc. The
+// second gives the functions names without the flavour.
 #define _LGPL_SOURCE
 #define URCU_API_MAP
 #include RCU_HEADER
@@ -21,7 +22,7 @@ inline void ReadOnce() {
   int* const seen = rcu_dereference(pointer);
   asm volatile("" : : "r"(seen) : "memory");
   rcu_read_unlock();
-  rcu_quiescent_state();  // nothing but with qsbr
+  rcu_quiescent_state();  // does nothing except with qsbr
 }
 
 void RegisterThread() { rcu_register_thread(); }

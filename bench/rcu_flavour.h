@@ -1,5 +1,6 @@
-// One flavour of liburcu, as rcu_flavours measures it. rcu_flavour.cc is
-// compiled once for each, so that its read sections are inline in the loops.
+// The operations of one flavour of liburcu that rcu_flavours measures.
+// rcu_flavour.cc is compiled once for each flavour, so that the read sections
+// are inline in its loops.
 
 #ifndef BENCH_RCU_FLAVOUR_H_
 #define BENCH_RCU_FLAVOUR_H_
@@ -15,10 +16,11 @@ struct RcuFlavour {
   // functions below.
   void (*register_thread)();
   void (*unregister_thread)();
-  // Opens and closes `n` read sections and reads a pointer in each. With qsbr
-  // reports a quiescent state after each, as a thread has to now and then.
+  // Opens and closes `n` read sections and reads a pointer in each. With qsbr,
+  // a thread must report a quiescent state now and then: this function does so
+  // after each section.
   void (*read_sections)(uint64_t n);
-  // Read sections until `stop`.
+  // Opens and closes read sections until `stop` is true.
   void (*read_until)(const std::atomic<bool>& stop);
   // Waits for a grace period.
   void (*synchronize)();

@@ -1,5 +1,5 @@
-// What the flavours of liburcu cost, side by side: the reason for the choice in
-// mmu_core/sync/rcu.cc. See docs/performance.md.
+// Measures the cost of each flavour of liburcu. The results are the reason for
+// the choice in mmu_core/sync/rcu.cc. See docs/performance.md.
 //
 //   bazel run -c opt //bench:rcu_flavours
 
@@ -30,7 +30,7 @@ int64_t Nanos(clockid_t clock) {
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
 
-// The median over `repetitions` of the nanoseconds that `body` takes.
+// The median of the nanoseconds that `body` takes, over `repetitions` runs.
 double Median(int repetitions, clockid_t clock,
               absl::FunctionRef<void()> body) {
   std::vector<int64_t> all;
@@ -49,8 +49,8 @@ struct Effort {
   uint64_t callbacks;
 };
 
-// Nanoseconds of a grace period beside `readers` threads that never stop
-// reading.
+// The nanoseconds of a grace period while `readers` threads open and close read
+// sections without a pause.
 double GracePeriod(const RcuFlavour& flavour, int readers, int repetitions) {
   std::atomic<bool> stop{false};
   std::atomic<int> ready{0};
@@ -103,7 +103,8 @@ void Measure(const RcuFlavour& flavour, const Effort& effort) {
               queued[effort.repetitions / 2]);
 }
 
-// What mmu_core makes of memb: counts the depth, registers by itself.
+// Measures mmu_core's own read section, which uses memb. RcuReadGuard also
+// counts the nesting depth and registers the thread at its first use.
 void MeasureReadGuard(const Effort& effort) {
   const auto sections = [&effort] {
     for (uint64_t i = 0; i < effort.sections; ++i) {

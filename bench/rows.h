@@ -1,4 +1,4 @@
-// The rows of mmu_bench, a function per file.
+// The rows of mmu_bench. Each function returns the rows of one file.
 
 #ifndef BENCH_ROWS_H_
 #define BENCH_ROWS_H_

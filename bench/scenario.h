@@ -26,7 +26,7 @@
 
 namespace mmu::bench {
 
-// "S.NNNNNNNNN" followed by an s.
+// The duration as "S.NNNNNNNNNs".
 std::string Seconds(absl::Duration duration);
 
 template <typename Fn>
@@ -38,7 +38,7 @@ absl::Duration Timed(Fn fn) {
 
 // --- Options ---
 
-// INVALID_ARGUMENT "OPTION VALUE: must be RULE".
+// Returns INVALID_ARGUMENT with the message "OPTION VALUE: must be RULE".
 absl::Status BadOption(absl::string_view option, absl::string_view value,
                        absl::string_view rule);
 
@@ -52,16 +52,17 @@ struct ScenarioOption {
 ScenarioOption FlagOption(char letter, bool* flag);
 template <typename T>
 ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number);
-// Whole pages, at least `min` bytes, with K, M, G or T for powers of 1024.
+// A number of bytes: whole pages, at least `min`, with K, M, G or T for powers
+// of 1024.
 ScenarioOption SizeOption(char letter, uint64_t min, uint64_t* bytes);
-// -s: the kind of memory, with the names of KVM's tests.
+// -s: the kind of memory, named as in KVM's tests.
 ScenarioOption BackingOption(BackingKind* kind, Level* level);
 // The names that BackingOption takes, with commas between them.
 std::string BackingNames();
 
-// Reads `args`, without the program's name. A value follows its letter directly
-// or is the next argument. --help is -h. Errors begin with the scenario's name
-// and name option, value and rule.
+// Parses `args`, which does not contain the program's name. A value follows its
+// letter directly or is the next argument. --help is -h. An error begins with
+// the scenario's name and names the option, the value and the rule.
 absl::Status ParseScenario(absl::string_view scenario,
                            absl::Span<const std::string> args,
                            const std::vector<ScenarioOption>& options);
@@ -83,9 +84,9 @@ ScenarioOption NumberOption(char letter, int64_t min, int64_t max, T* number) {
 
 // --- vCPUs ---
 
-// A thread for each of a VM's vCPUs. The threads rest until Run or Start makes
-// each run a function once, on its own vCPU and in guest mode. Only the thread
-// that made the object may call its functions.
+// One thread per vCPU of a VM. The threads are idle until Run or Start makes
+// each of them call a function once, with its own vCPU in guest mode. Only the
+// thread that made the object may call its functions.
 class VcpuThreads {
  public:
   using Body = std::function<absl::Status(Vcpu& vcpu)>;
@@ -96,10 +97,10 @@ class VcpuThreads {
   VcpuThreads(const VcpuThreads&) = delete;
   VcpuThreads& operator=(const VcpuThreads&) = delete;
 
-  // Makes all threads run `body` and waits for the last. Returns the time this
-  // took.
+  // Makes all threads call `body` and waits for the last. Returns the time that
+  // this took.
   absl::Duration Run(Body body);
-  // The same in two steps. REQUIRES: no thread runs.
+  // Run in two steps. Start REQUIRES: no thread runs.
   void Start(Body body);
   void Wait();
 
@@ -113,14 +114,14 @@ class VcpuThreads {
   mutable std::mutex mu_;
   std::condition_variable changed_;
   Body body_;         // under mu_; constant while a thread runs
-  uint64_t run_ = 0;  // under mu_, as all below
+  uint64_t run_ = 0;  // under mu_, as are all below
   size_t done_ = 0;
   bool quit_ = false;
   absl::Status status_;
   std::vector<std::thread> threads_;
 };
 
-// One access; an error if it fails.
+// Makes one access by the vCPU. Returns an error if the access fails.
 absl::Status AccessOrError(Vcpu& vcpu, Gpa gpa, AccessKind kind,
                            uint64_t* word);
 

@@ -15,7 +15,7 @@ namespace mmu::bench {
 // A regular expression for a time as scenarios print it.
 inline constexpr char kTime[] = "[0-9]+\\.[0-9]{9}s";
 
-// Each line of `text` matches its pattern, in order.
+// Expects that each line of `text` matches its pattern, in order.
 inline void ExpectLines(const std::string& text,
                         const std::vector<std::string>& patterns) {
   std::vector<std::string> lines = absl::StrSplit(text, '\n');

@@ -1,4 +1,5 @@
-// What sealing an epoch and listing its pages costs.
+// Measures the cost of sealing an epoch, reading its pages and acknowledging
+// them.
 
 #include <algorithm>
 #include <bit>
@@ -24,10 +25,10 @@ using ::mmu::testing::SealAndList;
 using ::mmu::testing::SealLog;
 using ::mmu::testing::StartLog;
 
-// Words that are read from a log at a time: the pages of a GiB.
+// The number of words read from a log at a time: the pages of a GiB.
 constexpr uint64_t kChunkWords = PagesPer(Level::k1G) / 64;
 
-// With the processor's own instruction, which the limit shall be measured with.
+// The limit is measured with the processor's own instruction.
 #if defined(__x86_64__)
 __attribute__((target("popcnt")))
 #endif
@@ -38,12 +39,12 @@ CountBits(absl::Span<const uint64_t> words) {
   return count;
 }
 
-// What is timed of an epoch.
+// The step of an epoch that is timed.
 enum class Step : uint8_t { kSealAndRead, kAcknowledge };
 
-// Has an epoch of a log of 64 GiB, of whose pages about one in `one_in` is
-// dirty, in aligned runs of `run`, from its seal to its acknowledgement. One
-// step of it against counting the bits of one bitmap.
+// Runs an epoch of a log of 64 GiB from its seal to its acknowledgement. About
+// one page in `one_in` is dirty, in aligned runs of `run` pages. Value: the
+// time of `step`. Limit: counts the bits of one bitmap.
 Measured OfAnEpoch(const Effort& effort, Step step, uint64_t one_in,
                    uint64_t run) {
   const uint64_t pages = effort.Scale(64 * PagesPer(Level::k1G));
@@ -98,8 +99,9 @@ Measured OfAnEpoch(const Effort& effort, Step step, uint64_t one_in,
                       ->acknowledged_page_count;
     });
     BENCH_CHECK(delivered == dirty);
-    // The pages in flight have a set of their own, which no seal touches: it
-    // shall not be what the caches are full of when the next seal is timed.
+    // The acknowledgement leaves the set of in-flight pages in the processor's
+    // caches. No seal uses that set, so read the sealed set once more before
+    // the next seal is timed.
     for (uint64_t page = 0; page < pages; page += PagesPer(Level::k1G)) {
       read(result.epoch, page);
     }
@@ -127,8 +129,9 @@ Benchmark EpochRow(const char* name, Step step, double goal, uint64_t one_in,
 
 }  // namespace
 
-// Pages strewn at random are the worst case: at 1 % already half of all words
-// have a bit. Real guests dirty neighbours, as in the rows with runs.
+// Dirty pages at random places are the worst case: at 1 %, half of all words
+// have a bit set. Real guests dirty neighbouring pages, as in the rows with
+// runs.
 std::vector<Benchmark> SealRows() {
   constexpr Step kSeal = Step::kSealAndRead;
   constexpr Step kAcknowledge = Step::kAcknowledge;

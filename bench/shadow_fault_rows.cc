@@ -1,4 +1,4 @@
-// What a page fault costs that the shadow MMU resolves.
+// Measures the cost of page faults that the shadow MMU resolves.
 
 #include <cstdint>
 #include <vector>
@@ -13,13 +13,15 @@ namespace {
 
 using Kind = ShadowGuest::Kind;
 
-// The block around a fault that is mapped along with it (SHD-53).
+// The number of pages in the aligned block that is mapped around a fault
+// (SHD-53).
 constexpr uint64_t kBlock = 8;
 
-// Faults on one page of each block, whose shadow tables exist, against walking
-// the guest's tables, walking the shadow tables, and storing what was mapped. A
-// guest with tables maps that one page of the block alone, so nothing comes
-// with it; of a direct fault the whole block does.
+// Value: a fault on one page of each block, while the shadow tables exist.
+// Limit: walks the guest's tables, walks the shadow tables, and stores the
+// SPTEs that the fault made. The tables of a guest map only that page of the
+// block, so a fault makes one SPTE. A direct fault makes an SPTE for each page
+// of the block.
 Measured ShadowFault(const Effort& effort, Kind kind) {
   const uint64_t pages = effort.Scale(PagesPer(Level::k1G));
   ShadowGuest guest(kind, pages << kPageShift, Level::k4K);

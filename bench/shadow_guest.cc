@@ -16,7 +16,7 @@ namespace mmu::bench {
 namespace {
 
 constexpr uint64_t kTableBytes = uint64_t{16} << 20;
-// So many that no row meets the limit.
+// Large enough that no row reaches the limit.
 constexpr uint64_t kShadowPages = uint64_t{1} << 20;
 
 std::unique_ptr<Vm> MakeShadowVm(ShadowGuest::Kind kind, uint64_t data_bytes,
@@ -49,7 +49,7 @@ std::unique_ptr<Vm> MakeShadowVm(ShadowGuest::Kind kind, uint64_t data_bytes,
   return *std::move(vm);
 }
 
-// Frames that tables may be in: not the first, so that no table is at 0.
+// The frames for tables. Frame 0 is left out, so that no table is at address 0.
 FrameAllocator TableFrames() {
   absl::StatusOr<GpaSpace> space =
       GpaSpace::Create({{Gfn(1), Gfn(kTableBytes >> kPageShift)}});
@@ -127,7 +127,7 @@ void ShadowGuest::Start() {
       shadow().SetPaging(ShadowPaging::OfEpt({.ad_bits = true}));
       break;
     case Kind::kDirect:
-      break;  // as it is from the beginning
+      break;  // the vCPU's initial state
   }
   ReloadRoot(ShadowVcpu::Flush::kYes);
 }

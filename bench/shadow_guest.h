@@ -1,8 +1,8 @@
-// A guest with page tables of its own, for measurements of the shadow MMU.
+// A guest with its own page tables, for measurements of the shadow MMU.
 //
-// The guest's tables are written from outside, bypassing the vCPU. So a
-// measurement begins with a guest that has its tables and an MMU that has not
-// seen them. All entries have Accessed and Dirty set, so walks only read.
+// The host writes the guest's tables, bypassing the vCPU and the MMU. So at the
+// beginning of a measurement the tables exist, and the MMU has not shadowed
+// them. All entries have Accessed and Dirty set, so walks only read.
 
 #ifndef BENCH_SHADOW_GUEST_H_
 #define BENCH_SHADOW_GUEST_H_
@@ -34,13 +34,13 @@ namespace mmu::bench {
 class ShadowGuest {
  public:
   enum class Kind : uint8_t {
-    kGuestTables,  // four levels of a guest without a second stage
-    kEpt,          // L1's EPT, and L2
-    kDirect,       // a second stage made of shadow pages, no tables
+    kGuestTables,  // the guest's tables of four levels, no second stage
+    kEpt,          // L1's EPT, and an L2 guest
+    kDirect,       // direct shadow pages as the second stage, no guest tables
   };
   static constexpr Gpa kData{uint64_t{1} << 30};
 
-  // `host_page_level`: of the large slot.
+  // `host_page_level` is that of the large slot.
   ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level);
   ShadowGuest(const ShadowGuest&) = delete;
   ShadowGuest& operator=(const ShadowGuest&) = delete;
@@ -48,9 +48,9 @@ class ShadowGuest {
   // Writes an entry of `level` that translates `address` to `gpa` into the
   // guest's tables, and makes missing tables above it.
   void Map(uint64_t address, Gpa gpa, Level level = Level::k4K);
-  // The guest's table that holds its entry of `level` for `address`.
+  // The address of the guest's table with the entry of `level` for `address`.
   Gpa TableOf(uint64_t address, Level level);
-  // Changes 8 bytes of guest memory, bypassing vCPU and MMU.
+  // Writes or reads 8 bytes of guest memory, bypassing the vCPU and the MMU.
   void Poke(Gpa gpa, uint64_t value);
   uint64_t Peek(Gpa gpa);
   // The 512 entries of the table at `gpa`, as the host sees them.
@@ -58,10 +58,10 @@ class ShadowGuest {
 
   // Makes the vCPU use these tables.
   void Start();
-  // Value for loading the root's address into CR3 or EPTP; kYes flushes.
+  // Loads the root's address into CR3 or EPTP again. kYes also flushes.
   void ReloadRoot(ShadowVcpu::Flush flush) { shadow().SetRoot(root_, flush); }
 
-  // Makes one access by the vCPU, which succeeds.
+  // Makes one access by the vCPU, which must succeed.
   void Access(uint64_t address, AccessKind kind, uint64_t word = 0);
   // Calls the fault handler for an entry that is not present.
   void Fault(uint64_t address, AccessKind kind);
@@ -76,13 +76,13 @@ class ShadowGuest {
   const GuestRoot& root() const { return root_; }
   GuestPageAccess AccessOf(AccessKind kind) const { return {.kind = kind}; }
 
-  // The large slot, and all of its gfns. The slot never changes, so the pointer
-  // stays valid.
+  // The large slot, and all of its gfns. The slot never changes, so the
+  // reference stays valid.
   const Memslot& data_slot();
   GfnRange data() const { return data_; }
   // Zaps all mappings of the large slot; shadow pages stay.
   void ZapData();
-  // Zaps everything and returns it to the pools.
+  // Zaps all mappings and returns all shadow pages to the pools.
   void ZapEverything();
   uint64_t Leafs(Level level) { return state().counters.Leafs(level); }
 

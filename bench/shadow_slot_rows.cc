@@ -1,5 +1,6 @@
-// What is done to a whole memslot by way of its reverse maps: splitting what an
-// L2 guest maps, taking W, aging. And the memory that goes with it.
+// Measures operations that reach all SPTEs of a memslot through its rmaps:
+// splitting the huge pages of an L2 guest, clearing W, ageing. Also measures
+// the memory of the shadow MMU.
 
 #include <cstdint>
 #include <memory>
@@ -32,7 +33,7 @@ constexpr uint64_t kGib = uint64_t{1} << 30;
 constexpr uint64_t kPages = PagesPer(Level::k1G);
 constexpr int kTables = 513;
 
-// L2 writes to a page of 1 GiB, and so maps it.
+// L2 writes to its page of 1 GiB, so that the MMU maps it.
 void TouchHuge(ShadowGuest& guest) {
   guest.Access(0, AccessKind::kWrite);
   BENCH_CHECK(guest.Leafs(Level::k1G) == 1);
@@ -47,7 +48,8 @@ SplitOutcome SplitData(ShadowGuest& guest) {
                                    guest.mmu().split_caches(), nullptr);
 }
 
-// A guest of 1 GiB that L1 maps with one page, and that was split to 4K.
+// An L2 guest of 1 GiB. L1 maps it with one huge page, whose mapping was split
+// into 4K pages.
 std::unique_ptr<ShadowGuest> MakeSplitGuest() {
   auto guest = std::make_unique<ShadowGuest>(Kind::kEpt, kGib, Level::k1G);
   guest->Map(0, ShadowGuest::kData, Level::k1G);
@@ -58,7 +60,7 @@ std::unique_ptr<ShadowGuest> MakeSplitGuest() {
   return guest;
 }
 
-// The first entries of the shadow tables of 4K pages.
+// The first entry of each shadow table of 4K pages.
 std::vector<SpteSlot*> ShadowTables(ShadowGuest& guest) {
   std::vector<SpteSlot*> tables;
   for (uint64_t at = 0; at < kGib; at += BytesPer(Level::k2M)) {
@@ -76,8 +78,8 @@ uint64_t Count(const std::vector<SpteSlot*>& tables, Is is) {
   return count;
 }
 
-// Splits 1 GiB of L2, against storing the entries of 513 tables and adding each
-// to an rmap. Tables, states and descriptors come from pools that have them.
+// Value: splits 1 GiB of L2. Limit: stores the entries of 513 tables and adds
+// each to an rmap. The pools have enough free tables, states and descriptors.
 Measured NestedSplit(const Effort& effort) {
   ShadowGuest guest(Kind::kEpt, kGib, Level::k1G);
   guest.Map(0, ShadowGuest::kData, Level::k1G);
@@ -136,8 +138,9 @@ Measured NestedSplit(const Effort& effort) {
   return {.unit = "ms/GiB", .value = pair.value, .limit = pair.limit};
 }
 
-// Takes W from all 4K pages of L2, by bits as a clear does, without the flush.
-// Against an atomic AND on the SPTE that each rmap names.
+// Value: clears W in all 4K SPTEs of L2, given as words of a bitmap, as a clear
+// of the log does, but without the flush. Limit: an atomic AND on the SPTE that
+// each rmap names.
 Measured ClearDirtyRmaps(const Effort& effort) {
   const std::unique_ptr<ShadowGuest> guest = MakeSplitGuest();
   const std::vector<SpteSlot*> tables = ShadowTables(*guest);
@@ -184,8 +187,9 @@ Measured ClearDirtyRmaps(const Effort& effort) {
   return {.unit = "ns/page", .value = pair.value, .limit = pair.limit};
 }
 
-// Tests and clears all pages of L2, one in a hundred of which is young, against
-// a read of each rmap and its SPTE and an atomic AND on the young ones.
+// Value: tests and clears the Accessed bits of all pages of L2, of which one in
+// a hundred is young. Limit: reads each rmap and its SPTE, and makes an atomic
+// AND on the young ones.
 Measured AgeRmaps(const Effort& effort) {
   const std::unique_ptr<ShadowGuest> guest = MakeSplitGuest();
   const std::vector<SpteSlot*> tables = ShadowTables(*guest);
@@ -239,7 +243,7 @@ Measured AgeRmaps(const Effort& effort) {
 
 // --- Memory ---
 
-// Bytes that are out of the pools, all VMs of the process.
+// The bytes of all objects taken from the pools, for all VMs of the process.
 uint64_t BytesOut() {
   const ShadowPools pools = ShadowPools::Process();
   return pools.tables.tables_out() * (kPageSize + sizeof(ShadowPage)) +
@@ -248,9 +252,10 @@ uint64_t BytesOut() {
          pools.lists.Snapshot().descs_out * sizeof(PteListDesc);
 }
 
-// Counted, not timed: tables with their descriptors, states and translations,
-// lists, those in reserve too, rmaps, counters of huge pages. Against tables
-// and ten bytes per page for an rmap and the count of its trackers.
+// Value: the bytes of tables with their descriptors, of states, translations
+// and lists, each including the reserve, and of the rmaps and the counters of
+// huge pages. Limit: the bytes of the tables, and ten bytes per page for an
+// rmap and the count of its trackers. Nothing is timed.
 Measured MemoryOf(ShadowGuest& guest, uint64_t before) {
   BENCH_CHECK(guest.Leafs(Level::k4K) == kPages);
   uint64_t bytes = BytesOut() - before;

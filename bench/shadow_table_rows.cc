@@ -1,4 +1,4 @@
-// What it costs that guests write to their tables.
+// Measures the cost of a guest's writes to its page tables.
 
 #include <cstdint>
 #include <vector>
@@ -16,9 +16,9 @@ using Kind = ShadowGuest::Kind;
 
 // --- Emulated writes ---
 
-// The reaction to the write of one entry of `level`, 4K or 2M, each in a table
-// of its own, so that no table is written often enough to be taken for
-// something else. Against reading the guest's entry and exchanging the SPTE.
+// Value: the MMU's reaction to an emulated write of one entry of `level`, 4K or
+// 2M. Each entry is in a different table, so that no table is zapped for being
+// written too often. Limit: reads the guest's entry and exchanges the SPTE.
 Measured GuestPteWrite(const Effort& effort, Level level) {
   const uint64_t count = effort.Scale(512);
   ShadowGuest guest(Kind::kGuestTables, count << kPageShift, Level::k4K);
@@ -87,8 +87,8 @@ Measured GuestPteWrite(const Effort& effort, Level level) {
 
 // --- Tables that are out of step ---
 
-// A guest that maps 4K tables, all entries of which are mapped by shadow pages,
-// and the tables themselves, so that it can write to them.
+// A guest with 4K tables. Shadow pages map all of their entries. The guest also
+// maps the tables themselves, so that it can write to them.
 class UnsyncGuest {
  public:
   explicit UnsyncGuest(uint64_t tables)
@@ -114,7 +114,7 @@ class UnsyncGuest {
   uint64_t pages() const { return tables_ * kEntriesPerTable; }
   ShadowGuest& guest() { return guest_; }
 
-  // The guest writes to each table.
+  // The guest writes to each table, which makes its shadow page unsync.
   void Unsync() {
     for (uint64_t i = 0; i < tables_; ++i) {
       guest_.Access(kWindow + (i << kPageShift), AccessKind::kWrite,
@@ -127,8 +127,8 @@ class UnsyncGuest {
     for (const SpteSlot* spte : sptes_) n += PageHolding(*spte).unsync;
     return n;
   }
-  // Entries of the guest that do not lead to the gfn that was mapped by the
-  // SPTE: 0, as the guest writes what was there.
+  // The number of guest entries that differ from their SPTEs: 0, since the
+  // guest writes the old values again.
   uint64_t CountDifferent() const {
     uint64_t different = 0;
     for (uint64_t t = 0; t < tables_; ++t) {
@@ -156,8 +156,8 @@ class UnsyncGuest {
   std::vector<SpteSlot*> sptes_;
 };
 
-// CR3 is loaded while pages are unsync, against reading and comparing their 512
-// entries and the guest's.
+// Value: CR3 is loaded while pages are unsync. Limit: reads the 512 SPTEs of
+// each page and the guest's entries, and compares them.
 Measured SyncPage(const Effort& effort) {
   const uint64_t tables = effort.Scale(64);
   UnsyncGuest unsync(tables);
@@ -182,8 +182,8 @@ Measured SyncPage(const Effort& effort) {
   return {.unit = "ns/page", .value = pair.value, .limit = pair.limit};
 }
 
-// INVLPG of each page of unsync tables, against the walk to the SPTE and
-// comparing it with the guest's entry.
+// Value: INVLPG of each page that unsync tables map. Limit: walks to the SPTE
+// and compares it with the guest's entry.
 Measured Invlpg(const Effort& effort) {
   UnsyncGuest unsync(effort.Scale(64));
   ShadowGuest& guest = unsync.guest();

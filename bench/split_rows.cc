@@ -1,4 +1,4 @@
-// What splitting a 1 GiB page down to 4 KiB pages costs.
+// Measures the cost of splitting a 1 GiB page into 4 KiB pages.
 
 #include <atomic>
 #include <memory>
@@ -19,8 +19,8 @@ namespace {
 constexpr uint64_t kPages = PagesPer(Level::k1G);
 constexpr int kTables = 513;
 
-// Splits with 513 tables at hand, against filling 513 tables with stores. The
-// tables are the same ones: they go back to the pool and come out again.
+// Value: splits with 513 free tables in the cache. Limit: fills 513 tables with
+// stores. Both use the same tables, which return to the pool in between.
 Measured Split1G(const Effort& effort) {
   const std::unique_ptr<Vm> vm = MakeVm(kPages << kPageShift, Level::k1G);
   VmState& state = vm->state();

@@ -1,5 +1,5 @@
-// What the operations on a guest's memory do to a guest that runs meanwhile:
-// how long they hold mmu_lock, and how long one access can take.
+// Measures the effect of operations on a running guest: how long they hold
+// mmu_lock, and how long one access of a vCPU can take meanwhile.
 
 #include <pthread.h>
 #include <sched.h>
@@ -39,9 +39,9 @@ constexpr int64_t kHoldLimitNanos = 200'000;
 // vCPUs that write to random pages until told to stop.
 class BusyGuest {
  public:
-  // With as many processors as vCPUs, an operation would lose its processor to
-  // one of them with mmu_lock in hand: a figure of the host's scheduler, unless
-  // the vCPUs give way.
+  // With as many vCPUs as processors, a vCPU may preempt an operation that
+  // holds mmu_lock. The hold time would then measure the host's scheduler. kYes
+  // prevents this: the vCPUs run only where a processor is idle.
   enum class GivesWay : uint8_t { kNo, kYes };
 
   BusyGuest(Vm& vm, uint64_t pages, int vcpus, GivesWay gives_way)
@@ -63,7 +63,7 @@ class BusyGuest {
   double StallDuring(absl::FunctionRef<void()> operation) {
     const uint64_t begin = made_.load();
     operation();
-    // The one that began before the end of the operation counts, too.
+    // The access that began before the end of the operation counts, too.
     const uint64_t end = std::min<uint64_t>(made_.load() + 1, nanos_.size());
     while (made_.load() < end) std::this_thread::yield();
     BENCH_CHECK(end > begin);
@@ -100,7 +100,7 @@ class BusyGuest {
 
   const GivesWay gives_way_;
   std::vector<int64_t> nanos_ = std::vector<int64_t>(20'000'000);
-  std::atomic<uint64_t> made_{0};  // how many of nanos_ are there
+  std::atomic<uint64_t> made_{0};  // number of valid elements of nanos_
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
 };
@@ -116,7 +116,7 @@ std::shared_ptr<SplitJob> ThrottledSplit(Vm& vm, int64_t pages_per_second) {
 
 void RecoverAll(Vm& vm) { BENCH_CHECK(vm.RecoverHugePages({}, nullptr).ok()); }
 
-// A whole round of a migration's calls.
+// Makes all calls of one migration.
 void Round(Vm& vm, uint64_t pages) {
   BENCH_CHECK(ThrottledSplit(vm, 0)->Run().ok());
   DirtyLogConfig config;
@@ -137,7 +137,8 @@ void Round(Vm& vm, uint64_t pages) {
       StopLog(vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
 }
 
-// Everything but the faults themselves, which are far more and far shorter.
+// All lock holds except those of faults, which are far more frequent and far
+// shorter.
 LatencySnapshot HoldsOfOperations(const Vm& vm) {
   LatencySnapshot holds;
   const LockMetrics lock = vm.Stats().lock;
@@ -150,7 +151,8 @@ LatencySnapshot HoldsOfOperations(const Vm& vm) {
   return holds;
 }
 
-// How long enable, split, clear and recover hold the lock against two vCPUs.
+// Value: how long the operations of a migration hold mmu_lock while two vCPUs
+// run. Limit: kHoldLimitNanos.
 Measured LockHold(const Effort& effort) {
   const uint64_t pages = effort.Scale(16) * PagesPer(Level::k1G);
   const std::unique_ptr<Vm> vm =
@@ -169,8 +171,8 @@ Measured LockHold(const Effort& effort) {
           .limit = kHoldLimitNanos / 1e3};
 }
 
-// One access of a vCPU while `operation` runs, against one while nothing does.
-// `reset` puts back what the operation did.
+// Value: the time of a vCPU's access while `operation` runs. Limit: the time of
+// an access without an operation. `reset` undoes the operation.
 Measured Stall(const Effort& effort, absl::FunctionRef<void(Vm&)> operation,
                absl::FunctionRef<void(Vm&)> reset) {
   const uint64_t pages = effort.Scale(16) * PagesPer(Level::k1G);
@@ -197,7 +199,7 @@ Measured StallDuringSplit(const Effort& effort) {
   return Stall(
       effort,
       [](Vm& vm) {
-        // 16 GiB in a quarter of a second.
+        // A rate of 64 GiB per second: 16 GiB take a quarter of a second.
         BENCH_CHECK(ThrottledSplit(vm, int64_t{16} << 20)->Run().ok());
       },
       RecoverAll);

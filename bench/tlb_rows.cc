@@ -1,4 +1,4 @@
-// What an access costs whose translation is in the vCPU's TLB.
+// Measures the cost of an access whose translation is in the vCPU's TLB.
 
 #include <atomic>
 #include <memory>
@@ -19,7 +19,7 @@ namespace {
 constexpr uint64_t kPages = VcpuTlb::kEntries4K / 2;
 constexpr int kAddresses = 4096;
 
-// One access in four is a write, of a value that depends only on the place.
+// One access in four is a write. The value written depends only on `i`.
 constexpr bool IsWrite(int i) { return i % 4 == 0; }
 
 Measured TlbHit(const Effort& effort) {
@@ -49,7 +49,7 @@ Measured TlbHit(const Effort& effort) {
   }
   vcpu.EnterGuest();
 
-  uint64_t expected = 0;  // sum of what is read, once all writes were made
+  uint64_t expected = 0;  // sum of all words read and written in a run
   const auto access = [&] {
     const uint64_t faults = vcpu.stats().Snapshot().pf_taken;
     uint64_t sum = 0;
@@ -87,7 +87,7 @@ Measured TlbHit(const Effort& effort) {
       }
       benchmark::DoNotOptimize(sum);
     });
-    expected = sum;  // the access before has made every write already
+    expected = sum;  // valid: `access` ran before and made all writes
     return nanos / (rounds * kAddresses);
   };
   access();
