@@ -12,10 +12,11 @@ namespace mmud::trace {
 
 void AppendU32(std::string& out, uint32_t value);
 void AppendU64(std::string& out, uint64_t value);
-// Seven bits a byte, low bits first, the high bit means "more".
+// Appends seven bits per byte, the low bits first. The high bit of a byte means
+// that another byte follows.
 void AppendVarint(std::string& out, uint64_t value);
 
-// REQUIRES: `bytes` reaches far enough.
+// REQUIRES: `bytes` contains the whole number at `offset`.
 uint32_t ReadU32(std::string_view bytes, size_t offset);
 uint64_t ReadU64(std::string_view bytes, size_t offset);
 
@@ -23,8 +24,8 @@ uint64_t ReadU64(std::string_view bytes, size_t offset);
 // unspecified state, if it is cut off or exceeds 64 bits.
 bool ConsumeVarint(std::string_view& bytes, uint64_t& value);
 
-// Small numbers for small distances in either direction. Differences are
-// modulo 2^64, so every pair of addresses has one.
+// Turns a small difference of either sign into a small number. Differences are
+// modulo 2^64, so that every pair of addresses has one.
 constexpr uint64_t ZigZag(uint64_t difference) {
   return (difference << 1) ^ (0 - (difference >> 63));
 }

@@ -23,7 +23,7 @@ std::optional<TraceOp> OpOf(std::string_view prefix) {
   return std::nullopt;
 }
 
-// True if all of `text` is a number in that base.
+// Returns true if all of `text` is a number in base `base`.
 template <typename Number>
 bool ParseAll(std::string_view text, int base, Number& number) {
   const char* const end = text.data() + text.size();

@@ -6,8 +6,8 @@
 //    M 04033e06,1      a modify
 //
 // Any other line (valgrind's own "==123==" lines, output of the program) is not
-// an access. Such lines are counted, and the last ones are kept, since they say
-// why valgrind could not run a program.
+// an access. The parser counts these lines and keeps the last ones, since they
+// say why valgrind could not run a program.
 
 #ifndef TRACE_LACKEY_PARSER_H_
 #define TRACE_LACKEY_PARSER_H_
@@ -24,7 +24,8 @@
 
 namespace mmud::trace {
 
-// The access in a line without its line feed, if the line is one.
+// Returns the access that `line` describes, or nothing if it describes none.
+// `line` has no line feed.
 std::optional<TraceRecord> ParseLackeyLine(std::string_view line);
 
 // Cuts a stream into lines and parses them. Thread-compatible.

@@ -1,4 +1,4 @@
-// The traces that come with the project are whole and say where they are from.
+// Checks that the traces in traces/ are undamaged and name their origin.
 
 #include <cstdint>
 #include <memory>

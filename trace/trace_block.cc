@@ -17,11 +17,12 @@
 namespace mmud::trace {
 namespace {
 
-// Files are written once and kept: spend time on their size.
+// A high level: a file is written once and kept, so its size matters more than
+// the time to compress it.
 constexpr int kCompressionLevel = 19;
 constexpr size_t kChecksumAt = 16;
 constexpr uint32_t kOtherSize = 7;
-// A tag, an address and a size.
+// The most bytes of one record: a tag, an address and a size.
 constexpr size_t kMaxRecordBytes = 1 + 10 + 2;
 
 uint8_t TagOf(const TraceRecord& record) {

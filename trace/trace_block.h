@@ -46,8 +46,8 @@ class TraceBlockEncoder {
   // True if the next record might not fit: take the block first.
   bool full() const;
 
-  // The bytes of the block with header; the encoder is empty afterwards and
-  // counts the index on. REQUIRES: !empty().
+  // Returns the block with its header. Afterwards the encoder is empty, and the
+  // next block has the next index. REQUIRES: !empty().
   std::string Take();
 
  private:
@@ -65,7 +65,7 @@ struct TraceBlockHeader {
   uint32_t compressed_bytes = 0;
   uint32_t checksum = 0;
 
-  // DATA_LOSS if a length is impossible or the index not `expected_index`.
+  // DATA_LOSS if a length is impossible or the index is not `expected_index`.
   // REQUIRES: bytes.size() == kBlockHeaderBytes.
   static absl::StatusOr<TraceBlockHeader> Decode(std::string_view bytes,
                                                  uint32_t expected_index);
@@ -79,8 +79,8 @@ class TraceBlockDecoder {
   TraceBlockDecoder(const TraceBlockDecoder&) = delete;
   TraceBlockDecoder& operator=(const TraceBlockDecoder&) = delete;
 
-  // Checks and decompresses a block. DATA_LOSS if it is damaged; then the
-  // decoder is done(). `header_bytes` is what `header` was decoded from.
+  // Checks and decompresses a block. DATA_LOSS if the block is damaged; the
+  // decoder is then done(). `header` was decoded from `header_bytes`.
   absl::Status Start(const TraceBlockHeader& header,
                      std::string_view header_bytes,
                      std::string_view compressed);
@@ -97,7 +97,7 @@ class TraceBlockDecoder {
  private:
   void* const context_;  // ZSTD_DCtx
   std::string raw_;
-  std::string_view tags_;     // in raw_, not yet decoded
+  std::string_view tags_;     // part of raw_ not yet decoded
   std::string_view varints_;  // likewise
   std::array<uint64_t, kTraceOps> last_address_ = {};
 };

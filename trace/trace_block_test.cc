@@ -38,7 +38,7 @@ absl::StatusOr<Records> Decode(std::string_view block, uint32_t index) {
   return records;
 }
 
-// A block around any contents, with right lengths and a right checksum.
+// A block with any contents, but correct lengths and a correct checksum.
 std::string BlockOf(const std::string& tags, const std::string& varints) {
   const std::string raw = tags + varints;
   std::string compressed(ZSTD_compressBound(raw.size()), '\0');

@@ -1,5 +1,5 @@
-// The writer and the reader together: what goes into a file comes out, and a
-// damaged file is an error.
+// The writer and the reader together: the reader returns the records that were
+// written, and an error if the file is damaged.
 
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -309,7 +309,7 @@ TEST(TraceFileTest, ReplaysOnAVcpuInAsManyPagesAsTheHeaderSays) {
   uint64_t accesses = 0;
   while (source.Next(&access)) ++accesses;
   EXPECT_EQ(source.status(), absl::OkStatus());
-  EXPECT_GE(accesses, info.access_count);  // some cross a page
+  EXPECT_GE(accesses, info.access_count);  // page crossings count twice
   EXPECT_EQ(source.first_touches(), info.page_count);
 }
 

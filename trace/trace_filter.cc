@@ -22,7 +22,7 @@ bool TraceFilter::Keep(const TraceRecord& record) {
   const uint64_t mark = kInUse | static_cast<uint64_t>(record.op);
   const uint64_t end = (record.address + record.size_bytes - 1) & kLineMask;
   bool keep = false;
-  // `end` may lie below the start if the access wraps around: hence no `<`.
+  // No `<`: if the access wraps around, `end` is below the start.
   for (uint64_t line = record.address & kLineMask;; line += kLineBytes) {
     const uint64_t entry = line | mark;
     if (std::find(kept_.begin(), kept_.end(), entry) == kept_.end()) {

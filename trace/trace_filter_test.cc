@@ -27,7 +27,7 @@ TEST(TraceFilterTest, SameLineIsLeftOutUntilEnoughOthersCame) {
   EXPECT_FALSE(filter.Keep(Load(0x1008)));
   EXPECT_TRUE(filter.Keep(Load(0x1040)));
   EXPECT_FALSE(filter.Keep(Load(0x1038)));
-  EXPECT_TRUE(filter.Keep(Load(0x1080)));  // pushes 0x1000 out
+  EXPECT_TRUE(filter.Keep(Load(0x1080)));  // removes 0x1000 from the ring
   EXPECT_FALSE(filter.Keep(Load(0x1040)));
   EXPECT_TRUE(filter.Keep(Load(0x1000)));
   EXPECT_EQ(filter.seen(), 7u);

@@ -62,13 +62,14 @@ struct TraceInfo {
 std::string EncodeHeader(const TraceInfo& info);
 size_t HeaderBytes(const TraceInfo& info);
 
-// Length of the header that begins with `start`, its first kFixedHeaderBytes
-// (or fewer, if the file is shorter). INVALID_ARGUMENT if this is not a trace
-// file or has another version, DATA_LOSS if it is damaged. Errors name the
-// byte.
+// Returns the length of the header. `start` is its first kFixedHeaderBytes, or
+// fewer if the file is shorter. INVALID_ARGUMENT if this is not a trace file or
+// has another version, DATA_LOSS if it is damaged. Errors name the offset of
+// the wrong byte.
 absl::StatusOr<size_t> HeaderBytesFrom(std::string_view start);
 
-// `bytes` is as long as HeaderBytesFrom said, or shorter if the file is.
+// `bytes` has the length that HeaderBytesFrom returned, or is shorter if the
+// file is.
 absl::StatusOr<TraceInfo> DecodeHeader(std::string_view bytes);
 
 }  // namespace mmud::trace

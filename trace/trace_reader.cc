@@ -38,7 +38,8 @@ mmu::AccessKind KindOf(TraceOp op) {
   return mmu::AccessKind::kRead;
 }
 
-// A path for a message; a caller may have sent any length.
+// Formats `path` for a message, and cuts it if it is long: a caller may send a
+// path of any length.
 std::string Shown(const std::string& path) {
   constexpr size_t kMax = 256;
   if (path.size() <= kMax) return absl::StrCat("'", path, "'");
@@ -46,8 +47,9 @@ std::string Shown(const std::string& path) {
                          path.size());
 }
 
-// What the file system said, by who is to blame: what this process or machine
-// is short of (RESOURCE_EXHAUSTED), the device (DATA_LOSS), or `otherwise`.
+// Maps the errno of a file operation to a status. RESOURCE_EXHAUSTED if the
+// process or the machine is short of descriptors or memory, DATA_LOSS if the
+// device failed, `otherwise` for any other errno.
 absl::Status FileError(int error_number, absl::StatusCode otherwise,
                        mmu::Reason reason, const std::string& what) {
   const std::string message =
@@ -69,15 +71,15 @@ absl::Status FileError(int error_number, absl::StatusCode otherwise,
   }
 }
 
-// Whatever else is wrong with a path (too long, a file where a directory should
-// be, a ring of links, no right to read it): there is no trace of that name.
+// A path that is too long, leads through a file or a loop of links, or may not
+// be read is reported in the same way: there is no trace with that name.
 absl::Status CannotOpen(const std::string& path, int error_number) {
   return FileError(error_number, absl::StatusCode::kNotFound,
                    mmu::Reason::kTraceNotFound,
                    absl::StrCat("trace file ", Shown(path), ": cannot open"));
 }
 
-// An open file that cannot be read has lost what it held.
+// A failed read of an open file means that its contents are lost.
 absl::Status CannotRead(int error_number, const char* what) {
   return FileError(error_number, absl::StatusCode::kDataLoss,
                    mmu::Reason::kTraceCorrupt, what);

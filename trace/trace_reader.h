@@ -19,18 +19,18 @@
 
 namespace mmud::trace {
 
-// Holds one block in memory, 2 MiB at most, however large the file is. Every
-// byte is covered by a checksum and the counts of the header are compared at
-// the end, so damage is an error and never other data. Errors name the file,
-// the byte and the rule. Thread-compatible; several readers of one file are
-// independent.
+// Holds one block in memory, 2 MiB at most, however large the file is. A
+// checksum covers every byte, and the counts of the header are compared at the
+// end. So damage leads to an error and never to wrong data. Errors name the
+// file, the offset and the rule. Thread-compatible; several readers of one file
+// are independent.
 class TraceReader final : public mmu::TraceStream {
  public:
   // NOT_FOUND TRACE_NOT_FOUND if `path` leads to no regular file that may be
-  // read, whatever the file system calls that; RESOURCE_EXHAUSTED if
-  // descriptors (LIMIT_EXCEEDED) or memory (RESOURCE_EXHAUSTED_MEMORY) are
-  // short; INVALID_ARGUMENT if it is no trace or another version; DATA_LOSS if
-  // damaged, or if the device cannot read it.
+  // read, whatever the errno. RESOURCE_EXHAUSTED if the process lacks
+  // descriptors (LIMIT_EXCEEDED) or memory (RESOURCE_EXHAUSTED_MEMORY).
+  // INVALID_ARGUMENT if the file is not a trace or has another version.
+  // DATA_LOSS if the file is damaged or the device cannot read it.
   static absl::StatusOr<std::unique_ptr<TraceReader>> Open(
       const std::string& path);
   ~TraceReader() override;
@@ -41,12 +41,12 @@ class TraceReader final : public mmu::TraceStream {
   const std::string& path() const { return path_; }
   uint64_t file_bytes() const { return file_bytes_; }
 
-  // A modify is given as a load and then a store.
+  // Returns a modify as two accesses, a load and a store.
   absl::StatusOr<bool> Next(mmu::GuestAccess* access) override;
   absl::Status Rewind() override;
 
-  // Reads the whole file, so that a bad one is refused before it is used, and
-  // rewinds.
+  // Reads the whole file and rewinds. A caller that verifies first refuses a
+  // damaged file before it uses any of its accesses.
   absl::Status Verify();
 
  private:
@@ -54,12 +54,13 @@ class TraceReader final : public mmu::TraceStream {
 
   absl::Status ReadHeader();
   absl::StatusOr<bool> NextRecord(TraceRecord* record);
-  // False at the end of the file.
+  // Decodes the next block. False at the end of the file.
   absl::StatusOr<bool> NextBlock();
   absl::Status CheckCounts() const;
-  // Up to `size` bytes from offset_ on; fewer only at the end of the file.
+  // Reads `size` bytes from offset_ on; fewer only at the end of the file.
   absl::StatusOr<std::string> Read(size_t size);
-  // `status` with the file and, if `offset` is not kNoOffset, the byte.
+  // Adds the file and, if `offset` is not kNoOffset, the offset to the message
+  // of `status`.
   absl::Status InFile(const absl::Status& status, uint64_t offset) const;
 
   static constexpr uint64_t kNoOffset = ~uint64_t{0};
@@ -76,7 +77,7 @@ class TraceReader final : public mmu::TraceStream {
   TraceBlockDecoder block_;
   uint64_t records_ = 0;
   uint64_t accesses_ = 0;
-  bool store_owed_ = false;  // of the modify in store_
+  bool store_owed_ = false;  // store_ is the next access
   mmu::GuestAccess store_;
   absl::Status status_;
 };

@@ -1,4 +1,4 @@
-// One entry of a trace: one access as reported by valgrind's lackey tool.
+// One record of a trace: one access as reported by valgrind's lackey tool.
 
 #ifndef TRACE_TRACE_RECORD_H_
 #define TRACE_TRACE_RECORD_H_
@@ -7,16 +7,16 @@
 
 namespace mmud::trace {
 
-// The values are those in a file; see trace_block.h.
+// The values are the ones stored in files; see trace_block.h.
 enum class TraceOp : uint8_t {
   kLoad = 0,
   kStore = 1,
   kModify = 2,  // a load and a store of the same bytes by one instruction
-  kFetch = 3,   // of an instruction
+  kFetch = 3,   // the fetch of an instruction
 };
 inline constexpr int kTraceOps = 4;
 
-// No access of a processor is larger; anything above is a broken trace.
+// No access of a processor is larger: a trace with a larger one is damaged.
 inline constexpr uint32_t kMaxAccessBytes = 4096;
 
 // A value.

@@ -25,7 +25,8 @@ namespace {
 
 constexpr size_t kPipeBufferBytes = 64 * 1024;
 
-// What flows from valgrind's output into the file.
+// Filters the records that come from valgrind, writes them to the file, and
+// stops at the limit.
 class Recording {
  public:
   Recording(TraceWriter& writer, const RecordOptions& options)
@@ -63,7 +64,7 @@ class Recording {
   absl::Status status_;
 };
 
-// Reads until the process ends its output, the limit or an error.
+// Reads the process's output to its end, to the limit or to an error.
 absl::Status Pump(ValgrindProcess& process, LackeyParser& parser,
                   Recording& recording) {
   const auto take = [&recording](const TraceRecord& record) {

@@ -22,8 +22,8 @@ struct RecordProgress {
 
 struct RecordOptions {
   std::string output_path;
-  // Origin of the trace, for later readers of the file. Empty: "recorded with
-  // valgrind ...".
+  // Origin of the trace, for readers of the file. If empty, the file says
+  // "recorded with valgrind ...".
   std::string origin;
   std::string valgrind = "valgrind";  // a path, or a name to find in PATH
   FetchRecording fetches = FetchRecording::kDrop;
@@ -41,14 +41,14 @@ struct TraceSummary {
   // How the program ended. exit_code is -1 if it did not exit by itself.
   int exit_code = -1;
   int term_signal = 0;            // 0 unless a signal ended it
-  bool stopped_at_limit = false;  // then we ended it
+  bool stopped_at_limit = false;  // the recorder killed it
 };
 
 // Runs `args` (program and arguments; the program is looked up in PATH) under
 // valgrind's lackey and writes its loads and stores to options.output_path.
-// Blocks until the program ends. Its standard streams are the caller's own;
-// valgrind's output goes through a pipe of its own, so the two do not mix. A
-// program that fails is still recorded: see exit_code.
+// Blocks until the program ends. The program uses the caller's standard
+// streams; valgrind's output goes through a separate pipe, so the two do not
+// mix. A program that fails is still recorded: see exit_code.
 //
 // INVALID_ARGUMENT if args or output_path is empty, NOT_FOUND if the program
 // does not exist, FAILED_PRECONDITION if valgrind does not exist or reported no

@@ -1,4 +1,4 @@
-// Runs real valgrind on small programs of the system.
+// Runs the real valgrind on small programs of the system.
 
 #include "trace/trace_recorder.h"
 
@@ -38,7 +38,7 @@ TEST(TraceRecorderTest, RecordsARealProgram) {
   EXPECT_EQ(summary->term_signal, 0);
   EXPECT_FALSE(summary->stopped_at_limit);
   EXPECT_EQ(summary->info.command, "true with arguments");
-  // Even a program that does nothing is loaded and linked first.
+  // Even `true` makes accesses while it is loaded and linked.
   EXPECT_GT(summary->info.load_count, 1000u);
   EXPECT_GT(summary->info.store_count, 100u);
   EXPECT_GT(summary->info.page_count, 10u);
@@ -67,14 +67,14 @@ TEST(TraceRecorderTest, RecordsInstructionFetchesWhenAsked) {
 TEST(TraceRecorderTest, StopsTheProgramAtTheLimit) {
   RecordOptions options = OptionsFor("limit");
   options.max_accesses = 500;
-  // Without the limit it would read for ever.
+  // Without the limit, sha256sum would never end.
   const absl::StatusOr<TraceSummary> summary =
       RecordTrace({"sha256sum", "/dev/zero"}, options);
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_TRUE(summary->stopped_at_limit);
   EXPECT_TRUE(summary->info.cut_at_limit);
   EXPECT_EQ(summary->exit_code, -1);
-  // A modify is two accesses, so the limit may be passed by one.
+  // A modify is two accesses, so the count may exceed the limit by one.
   EXPECT_GE(summary->info.access_count, 500u);
   EXPECT_LE(summary->info.access_count, 501u);
 }

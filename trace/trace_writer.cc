@@ -31,7 +31,8 @@ absl::StatusOr<std::unique_ptr<TraceWriter>> TraceWriter::Create(
   start.filter_lines = info.filter_lines;
   start.has_fetches = info.has_fetches;
   auto writer = absl::WrapUnique(new TraceWriter(path, std::move(start), file));
-  // Room for the header; Finish fills it. Zeros are no valid header.
+  // Reserves space for the header, which Finish writes. Zeros are no valid
+  // header.
   absl::Status status =
       writer->Write(std::string(HeaderBytes(writer->info_), '\0'));
   if (!status.ok()) return status;

@@ -17,13 +17,13 @@
 
 namespace mmud::trace {
 
-// The file appears under its name only when Finish succeeds; until then, and
-// after any failure, there is at most `path`.partial, which the destructor
-// removes. Needs about 2 MiB and a set of the pages seen. Thread-compatible.
+// The file gets its name only when Finish succeeds. Until then, and after any
+// failure, there is at most `path`.partial, which the destructor removes. The
+// writer uses about 2 MiB and a set of the pages seen. Thread-compatible.
 class TraceWriter {
  public:
-  // Of `info` the texts, filter_lines and has_fetches are used; texts too
-  // long for a header are cut. Errors of the file system name the file.
+  // Uses only the texts, filter_lines and has_fetches of `info`. Texts that are
+  // too long for a header are cut. Errors of the file system name the file.
   static absl::StatusOr<std::unique_ptr<TraceWriter>> Create(
       const std::string& path, const TraceInfo& info);
   ~TraceWriter();

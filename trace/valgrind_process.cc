@@ -23,7 +23,8 @@
 namespace mmud::trace {
 namespace {
 
-// Where the child finds the pipe. valgrind moves it out of the program's way.
+// The descriptor of the pipe in the child. valgrind moves it, so that the
+// program does not see it.
 constexpr int kLogFd = 3;
 
 bool IsExecutableFile(const std::string& path) {

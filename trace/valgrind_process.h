@@ -14,11 +14,12 @@
 
 namespace mmud::trace {
 
-// The executable file for `name`, by the rules of the shell: `name` is a path
-// if it has a slash, otherwise the first match in PATH. NOT_FOUND.
+// Finds the executable file for `name` by the rules of the shell: `name` is a
+// path if it has a slash, otherwise the first match in PATH counts. NOT_FOUND
+// if there is none.
 absl::StatusOr<std::string> FindProgram(const std::string& name);
 
-// Thread-compatible. A process still running is killed by the destructor.
+// The destructor kills a process that still runs. Thread-compatible.
 class ValgrindProcess {
  public:
   // How a process ended.
@@ -35,7 +36,7 @@ class ValgrindProcess {
   ValgrindProcess(const ValgrindProcess&) = delete;
   ValgrindProcess& operator=(const ValgrindProcess&) = delete;
 
-  // Blocks until there is output; 0 means the end of the output.
+  // Blocks until there is output. Returns 0 at the end of the output.
   absl::StatusOr<size_t> Read(char* buffer, size_t size);
 
   void Kill();
@@ -47,7 +48,7 @@ class ValgrindProcess {
   ValgrindProcess(pid_t pid, int pipe_fd);
 
   const int pipe_fd_;
-  pid_t pid_;  // -1 once waited for
+  pid_t pid_;  // -1 after Wait
 };
 
 }  // namespace mmud::trace

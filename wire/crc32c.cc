@@ -12,8 +12,8 @@ namespace mmud {
 uint32_t Crc32c(absl::string_view data) { return ExtendCrc32c(0, data); }
 
 uint32_t ExtendCrc32c(uint32_t crc, absl::string_view data) {
-  // ISA-L leaves the inversion before and after to its caller, takes an int
-  // for the size and a pointer to non-const, which it only reads.
+  // The caller of ISA-L must invert the checksum before and after. The size is
+  // an int. The pointer is to non-const, but ISA-L only reads through it.
   constexpr size_t kMaxStep = size_t{1} << 30;
   uint32_t state = ~crc;
   while (!data.empty()) {

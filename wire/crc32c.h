@@ -10,7 +10,7 @@
 
 namespace mmud {
 
-// The checksum of `data`; 0 if that is empty. Thread-safe.
+// The checksum of `data`; 0 if `data` is empty. Thread-safe.
 uint32_t Crc32c(absl::string_view data);
 
 // The checksum of the bytes whose checksum is `crc`, followed by `data`.

@@ -12,7 +12,7 @@
 namespace mmud {
 namespace {
 
-// The definition: bit by bit, with the polynomial's bits reversed.
+// The definition of CRC-32C, bit by bit, with the polynomial's bits reversed.
 uint32_t ByDefinition(absl::string_view data) {
   uint32_t state = ~uint32_t{0};
   for (const char c : data) {
