@@ -25,7 +25,7 @@ void MarkYoung(AgeResult& result, uint64_t pages) {
   SetRun(absl::MakeSpan(result.young), {0, pages});
   const uint64_t changed = CountBits(result.young) - before;
   result.young_page_count += changed;
-  // The count is less only if the huge leaf was removed since.
+  // The count is smaller only if the huge leaf was removed in the meantime.
   result.old_page_count -= std::min(result.old_page_count, changed);
 }
 

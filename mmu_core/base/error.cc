@@ -22,8 +22,8 @@ namespace {
 // The payload is "name of reason\nfield\nerrno": none of the three contains a
 // newline.
 constexpr char kPayloadUrl[] = "mmu.error_detail";
-// Followed by the name of the metadata entry. Each entry has a payload of its
-// own, so its text may contain any character.
+// The entry's name follows this prefix. Each metadata entry is a separate
+// payload, so its text may contain any character.
 constexpr absl::string_view kMetadataUrl = "mmu.error_metadata/";
 
 }  // namespace

@@ -18,8 +18,8 @@
 namespace mmu {
 namespace {
 
-// Epochs are counted from 1 and never get that far: one so large is a negative
-// number of the caller's, and is shown as that.
+// Epochs are counted from 1 and stay far below 2^63. A larger one was a
+// negative number in the caller's request, so messages show it as negative.
 int64_t Shown(uint64_t epoch) { return static_cast<int64_t>(epoch); }
 
 absl::Status EpochUnknown(uint64_t epoch, const char* field,
@@ -224,7 +224,8 @@ absl::StatusOr<LogOwner::Acquired> DirtyLog::Acquire(
       owner_.Acquire(claim, force, now);
   if (!acquired.ok()) return acquired;
   if (*acquired == LogOwner::Acquired::kNewly) {
-    // UndeliveredSince includes pages that were cleared again since.
+    // UndeliveredSince also counts the kept times of pages that were cleared
+    // again in a later epoch (FlightEpoch::since).
     if (InFlightLocked() != 0) sealed_since_ = UndeliveredSince();
     for (const std::shared_ptr<SlotLog>& log : slots) ReturnLocked(*log);
     NoteWhatWaits();
@@ -296,7 +297,7 @@ absl::StatusOr<SealOutcome> DirtyLog::Seal(const LogCall& call,
     outcome.slots.push_back(seal);
   }
   outcome.epoch = open_epoch_++;
-  // Merged pages keep their older time.
+  // Pages that were already sealed keep their older time.
   sealed_since_ = std::min(sealed_since_, call.now);
   NoteWhatWaits();
   TellAll();
@@ -405,8 +406,8 @@ absl::StatusOr<size_t> DirtyLog::FlightOf(uint64_t epoch) const {
   uint64_t oldest = epoch;
   for (size_t flight = 0; flight < kMaxEpochsInFlight; ++flight) {
     if (flights_[flight].page_count == 0) {
-      // If every free one has a time to be kept, overwriting the latest is the
-      // least inaccurate choice.
+      // If every free slot still has a time to keep, overwriting the latest
+      // time loses the least accuracy.
       if (free == kMaxEpochsInFlight ||
           flights_[free].since < flights_[flight].since) {
         free = flight;

@@ -77,8 +77,9 @@ SlotLog::Cleared SlotLog::Clear(size_t flight, uint64_t first_word,
       result.already_clean_page_count += CountBits(others & ~here);
     }
     if (bits == 0) continue;
-    // A page returns to the sealed set only by a seal, which ends the epoch, or
-    // by a return. In both cases it is not in flight in this epoch then.
+    // A page enters the sealed set again only through a seal, which ends the
+    // epoch, or through a return from flight. In both cases it is not in flight
+    // in this epoch.
     MMU_DCHECK((to.Word(i) & bits) == 0);
     to.MarkWord(i, bits);
     AtHook(HookPoint::kJoinToLeave);

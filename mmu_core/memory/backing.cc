@@ -81,8 +81,8 @@ bool MapContents(const BackingSpec& spec, std::byte* where) {
         mmap(where, spec.size_bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (mapped == MAP_FAILED) return false;
-    // No hint to use huge pages: the guest's level follows the declared host
-    // level, and a guest that touches one word should not cost the host 2 MiB.
+    // Does not ask for huge pages. The guest's level follows the declared host
+    // level, and a guest's write to one word should not use 2 MiB of the host.
     return true;
   }
   const int fd = memfd_create("guest-memory", MFD_CLOEXEC);
@@ -141,8 +141,7 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Make(
     std::shared_ptr<FrameLender> lender, std::shared_ptr<FrameMap> frames) {
   const uint64_t size = spec.size_bytes;
   const uint64_t pages = size >> kPageShift;
-  // The page index of the first page within the gigabyte where its frame
-  // numbers begin.
+  // The index of the first page within its gigabyte of frame numbers.
   const uint64_t first =
       (memory != nullptr ? reinterpret_cast<uintptr_t>(memory)
                          : spec.gpa.value() % BytesPer(spec.host_page_level)) /

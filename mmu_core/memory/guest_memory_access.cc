@@ -39,8 +39,8 @@ bool ExchangeWord(std::byte* byte, uint64_t expected, uint64_t desired) {
                                std::memory_order_relaxed);
 }
 
-// Loads a word of borrowed memory, whose frame may go before the load. False:
-// the frame is missing.
+// Loads a word of borrowed memory. Its frame may be taken away before the load.
+// Returns false if the frame is missing.
 template <typename Word>
 bool LoadBorrowed(const Backing& backing, Hva hva, uint64_t* value) {
   std::array<std::byte, sizeof(Word)> bytes;
@@ -115,8 +115,8 @@ GuestWordResult GuestMemoryAccess::CompareExchange(Gpa gpa, WordSize size,
     case FrameState::kReadOnly:
       return GuestWordResult::kHostReadonly;
     case FrameState::kReadWrite:
-      // If the frame goes before the exchange, the word is lost with the rest
-      // of the page. An exchange that still happens does no harm
+      // If the frame is taken away before the exchange, the word is lost with
+      // the rest of the page. A later exchange does no harm
       // (BorrowedSpec::address).
       break;
   }

@@ -53,8 +53,8 @@ void InvalidationGate::AddRange(GfnRange gfns) {
 
 void InvalidationGate::End() {
   MMU_CHECK(in_progress_.load(std::memory_order_relaxed) > 0);
-  // The sequence changes before the count: a thread that no longer sees the
-  // invalidation in progress must see the changed sequence.
+  // The sequence changes before the count: a thread that no longer counts the
+  // invalidation must see the changed sequence.
   sequence_.fetch_add(1, std::memory_order_release);
   in_progress_.fetch_sub(1, std::memory_order_release);
   WakeWaiters();

@@ -76,7 +76,7 @@ void MemslotSet::Erase(uint32_t id) {
   by_hva_.Erase(ByHva::KeyOf(*removed));
   by_id_.Erase(id);
   const Gfn base_gfn = removed->base_gfn;
-  by_gfn_.Erase(base_gfn);  // which may free it
+  by_gfn_.Erase(base_gfn);  // may free the slot
 }
 
 const Memslot* MemslotSet::FindByGfn(Gfn gfn) const {

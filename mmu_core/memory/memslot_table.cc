@@ -204,12 +204,12 @@ MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
 
 bool MemslotTable::Prepare(const RegionRequest& request, RegionChange change,
                            const Memslot* old_slot, Change& prepared) const {
-  // Gives this thread its index now, because the hooks need it under mmu_lock,
-  // too.
+  // Gives this thread its index before the hooks need it under mmu_lock.
   ThreadIndex();
   const MemslotSet& active = Active(request.as_id());
   if (change == RegionChange::kDelete || change == RegionChange::kMove) {
-    // The copy shares the rmaps of the slot, which exist if they are needed.
+    // The copy shares the slot's rmaps; they exist already if an MMU needs
+    // them.
     auto invalid = std::make_shared<Memslot>(*old_slot);
     invalid->flags |= kMemslotInvalid;
     prepared.invalid_set = std::make_unique<MemslotSet>(
@@ -249,7 +249,7 @@ void MemslotTable::Publish(int as_id, std::unique_ptr<MemslotSet> next,
   }
   RcuSynchronize();
   next->set_generation(generation + spaces_.size());
-  space.owner = std::move(next);  // frees the set that nobody reads any more
+  space.owner = std::move(next);  // frees the old set, which has no readers
   hooks.GenerationAdvanced(space.owner->generation());
 }
 

@@ -44,8 +44,8 @@ bool MissingFrame::Note(const Memslot& slot, Gfn gfn, AccessKind kind,
   return true;
 }
 
-// Rights go only inside an invalidation. One that has taken the right since the
-// answer is either still in progress, or has changed the sequence.
+// Only an invalidation takes the right to write away. An invalidation that did
+// so after the answer is either still in progress, or has changed the sequence.
 bool MissingFrame::Refused(const Memslot& slot, Gfn gfn,
                            const InvalidationGate& invalidations) const {
   MMU_DCHECK(!noted());

@@ -82,7 +82,7 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
   Gfn asked_for;
   size_t asks = 0;
   while (done < out.size()) {
-    MissingFrame missing;  // of this round: a page is asked for repeatedly
+    MissingFrame missing;  // new in each round: a page may be missing again
     {
       // The section keeps the slots and so their memory (SLOT-24).
       RcuReadGuard rcu;

@@ -169,7 +169,7 @@ const SpteFormat& SpteFormat::Npt() {
   return kFormat;
 }
 
-// All permission bits but W, which depends on more than the rights.
+// All permission bits except W, since W does not depend on the rights alone.
 uint64_t SpteFormat::BitsOf(AccessRights rights, Executable executable) const {
   const bool execute = rights.Has(kMayExec) && executable == Executable::kYes;
   const bool user = rights.Has(kMayUser);

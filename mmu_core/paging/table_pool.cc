@@ -65,8 +65,9 @@ TablePool::Chain TablePool::Take(int count) {
     ++chain.count;
     out_.fetch_add(1, std::memory_order_relaxed);
   }
-  // Read under the mutex that EndGracePeriod also takes: a table that counted
-  // against the limit above and is in its grace period is counted here too.
+  // Read under the mutex that EndGracePeriod also takes. So a table that is in
+  // its grace period and was counted against the limit above is counted here,
+  // too.
   chain.in_grace_period = in_grace_period_.load(std::memory_order_relaxed);
   return chain;
 }

@@ -28,7 +28,8 @@ bool IsMisaligned(PageRole role, Gpa gpa, int bytes) {
   return bytes < 4 || first + static_cast<uint64_t>(bytes) > size;
 }
 
-// A page of level 1 becomes unsync instead of being written this often.
+// Level 1 is left out: a page of level 1 becomes unsync, and its guest table is
+// then written without emulation.
 bool IsFlooded(ShadowPageState& page) {
   return page.level() > Level::k4K &&
          ++page.write_flood_count >= GuestPteWrites::kFlood;

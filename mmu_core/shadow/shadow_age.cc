@@ -20,12 +20,12 @@
 namespace mmu {
 namespace {
 
-// Clears the mark that the leaf `spte` was accessed. If the hardware sets an
-// Accessed bit, an atomic AND is safe: an entry that is dropped meanwhile stays
-// in its rmap, and so empty, until this thread unlocks the rmap (RACE-28), and
-// an empty entry does not have the bit. Access tracking clears more than one
-// bit: it makes one attempt, and if another thread changed the entry, that
-// change stays (AGE-13).
+// Clears the mark that the leaf `spte` was accessed. If the format has an
+// Accessed bit, an atomic AND is safe: an entry that another thread drops
+// meanwhile stays in its rmap, and therefore empty, until this thread unlocks
+// the rmap (RACE-28). An empty entry does not have the bit. Access tracking
+// changes several bits, so this function makes one attempt; if another thread
+// has changed the entry, that change stays (AGE-13).
 void ClearAccessed(SpteSlot& sptep, Spte spte, const SpteFormat& format) {
   AtHook(HookPoint::kAgeToExchange);
   if (format.has_ad()) {

@@ -29,7 +29,7 @@ class Auditor {
       : lock_(lock), pages_(pages), parts_(parts) {}
 
   ShadowAuditReport Run() {
-    RcuReadGuard rcu;  // over all uses of slots
+    RcuReadGuard rcu;  // covers all uses of memslots below
     for (ShadowPageState* page = pages_.active().oldest(); page != nullptr;
          page = page->newer) {
       active_.insert(page);
@@ -91,7 +91,7 @@ class Auditor {
     CheckUnsync(page);
   }
 
-  // How often `slot` is in the list.
+  // The number of times that `slot` is in the list.
   static int Times(RmapIterator it, const SpteSlot& slot) {
     int times = 0;
     for (; it.Valid(); it.Next()) times += &it.sptep() == &slot;
@@ -166,8 +166,8 @@ class Auditor {
     }
   }
 
-  // The pages that shadow tables are few, the gfns that a leaf maps may be
-  // many.
+  // Searches the tracked gfns for one that the leaf maps, instead of checking
+  // each gfn of the leaf: few gfns are tracked, and a leaf may map many.
   void CheckWritable(const ShadowPageState& page, int index, Place first) {
     const Place end(first.first, first.second + PagesPer(page.level()));
     const auto tracked = trackers_.lower_bound(first);

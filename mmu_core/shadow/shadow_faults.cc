@@ -78,9 +78,9 @@ FaultResult ShadowFaults::MapGuest(MmuWriteLocked& lock, GuestContext& guest,
                                    AccessRights access, MmuCost* cost) {
   MMU_DCHECK(!top.IsInvalid() && walk.translated() && walk.level != 0);
   MMU_DCHECK(walk.gfn == fault.gfn && top.level() >= walk.leaf_level());
-  // The walk was made without the lock, so its entries are checked again where
-  // it matters: an entry may still change before its table is write-protected.
-  // From here to the release of the lock no change goes unnoticed
+  // The walk was made without the lock, and an entry may still change until its
+  // table is write-protected. So the loop checks each entry again. From here to
+  // the release of the lock no change goes unnoticed
   // (shadow/indirect_page_count.h).
   if (!IsUnchanged(guest, walk.step(walk.top_level))) {
     return FaultResult::kRetry;
@@ -157,7 +157,7 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
       }
       LowerFaultGoal(fault);
     }
-    // There is memory although the fault has no slot: a slot was added since.
+    // A leaf although the fault has no slot: a slot was added after the fault.
     if (fault.slot == nullptr && spte.IsPresentLeaf(level) &&
         !at->page->role.HasGuestPtes()) {
       return FaultResult::kRetry;
@@ -171,7 +171,8 @@ FaultResult ShadowFaults::MapBelow(MmuWriteLocked& lock, GuestContext& guest,
       if (fault.huge_page_disallowed) {
         child->page->nx_huge_page_disallowed.store(true,
                                                    std::memory_order_relaxed);
-        // If no huge page was possible here, none was given up.
+        // The page is tracked only if a huge page would have been possible
+        // here.
         if (level <= fault.req_level) {
           options_.nx_huge_pages->of(MmuKind::kShadow).Track(*child->page);
         }
@@ -199,9 +200,9 @@ ShadowPageState* ShadowFaults::ExistingChild(const MmuWriteLocked& lock,
   if (!spte.IsPresentTable(PageHolding(sptep).level())) return nullptr;
   ShadowPageState& child = ChildAt(spte);
   if (child.gfn() == gfn && child.role() == role) return &child;
-  // The child is for another page of the guest, or has outdated rights: a
-  // direct page has the rights of the guest's entry, in which a write has set D
-  // since.
+  // The child is for another page of the guest, or its rights are outdated: a
+  // direct page has the rights of the guest's entry, and a write has set D in
+  // that entry since the page was made.
   TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
   flush.Add(GfnRange::Of(child.gfn(), PagesPer(ParentOf(child.level()))));
   pages_.links().UnlinkChild(lock, sptep);
@@ -230,7 +231,7 @@ Spte ShadowFaults::DropOther(const MmuWriteLocked& lock, ShadowPageState& page,
   }
   if (!spte.IsPresent()) return Spte::Initial();
   if (spte.pfn() == pfn && page.TranslationOf(index).gfn == gfn) return spte;
-  // The guest's entry has changed since.
+  // The guest's entry has changed since this SPTE was made.
   flush.Add(ShadowLinks::RangeOf(sptep));
   pages_.links().DropLeaf(lock, sptep);
   return Spte::Initial();
@@ -291,9 +292,9 @@ FaultResult ShadowFaults::InstallMmio(const MmuWriteLocked& lock,
                                       PageFault& fault, MmuCost* cost) {
   SpteSlot& sptep = page.EntryAt(index);
   if (sptep.Load().IsPresent()) {
-    // For a page without guest PTEs, there is memory that the fault did not
-    // find. With guest PTEs, the guest has changed its entry since it was
-    // mapped.
+    // The fault found no slot, but the SPTE is present. If the page has no
+    // guest PTEs, a slot was added after the fault. If it has, the guest has
+    // changed its entry since the SPTE was made.
     if (!page.page->role.HasGuestPtes()) return FaultResult::kRetry;
     TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
     flush.Add(ShadowLinks::RangeOf(sptep));
@@ -312,7 +313,7 @@ void ShadowFaults::Prefetch(const MmuWriteLocked& lock, GuestContext& guest,
   // Without Accessed bits, prefetched pages could not be told from accessed
   // ones (PF-42).
   if (!parts_.FormatOf(page).has_ad()) return;
-  // A frame found now may be about to be invalidated.
+  // An invalidation in progress may be about to take the frame away.
   if (options_.invalidations != nullptr &&
       options_.invalidations->AnyInProgress()) {
     return;
@@ -342,11 +343,11 @@ std::optional<GuestTranslation> ShadowFaults::TranslationAhead(
     return std::nullopt;
   }
   const GuestWalker::EntryInfo info = guest.walker.Decode(entry, 1);
-  // The processor sets A at the entry's first use, so that use must fault.
+  // The first use of the entry must fault, since the processor sets A then.
   if (!info.present || info.reserved || !info.accessed) return std::nullopt;
   AccessRights access = role.access() & info.rights;
   if (!info.dirty) access = access.Without(kMayWrite);  // SHD-48
-  // Combined, EPT entries may grant nothing.
+  // The entries of a walk of EPT may together grant no right.
   if (access == AccessRights()) return std::nullopt;
   return GuestTranslation{info.gfn, access};
 }
@@ -360,9 +361,11 @@ bool ShadowFaults::PrefetchEntry(const MmuWriteLocked& lock,
   if (slot == nullptr || slot->invalid() || slot->backing == nullptr) {
     return false;
   }
-  // A guess is not worth asking for a frame, which could not be done here.
+  // A prefetch does not ask for a missing frame: that is impossible under the
+  // lock.
   if (slot->StateOf(gfn) == FrameState::kMissing) return false;
-  // Nobody may write the page, so the log must not say so.
+  // A writable SPTE would mark the page dirty, although it may never be
+  // written.
   if (translation.access.Has(kMayWrite) && slot->dirty_log_enabled()) {
     return false;
   }
@@ -381,8 +384,8 @@ AccessRights AccessOfSupervisorWrite(CpuRole role, AccessRights access) {
   if (role.base().cr0_wp() || access.Has(kMayWrite)) return access;
   const AccessRights writable = access | kMayWrite;
   if (!access.Has(kMayUser)) return writable;
-  // The page becomes a supervisor page, which supervisors may execute under
-  // SMEP.
+  // Without U the page is a supervisor page, which a supervisor could execute
+  // under SMEP. So X goes, too.
   return writable.Without(role.base().cr4_smep() ? kMayUser | kMayExec
                                                  : kMayUser);
 }

@@ -17,8 +17,8 @@ ShadowLeaf ShadowLeafs::Make(const MmuWriteLocked& lock,
 
   bool write =
       access.Has(kMayWrite) && request.map_writable == HostWritable::kYes;
-  // If the SPTE was writable, pages that shadow a table at the gfn are unsync
-  // already.
+  // If the SPTE was writable, all pages that shadow a table at the gfn are
+  // already unsync.
   if (write &&
       !(request.old_spte.IsPresent() && request.old_spte.IsWritable())) {
     write = request.synchronizing

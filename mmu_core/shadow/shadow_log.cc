@@ -61,7 +61,7 @@ bool ShadowLog::TakeMasked(MmuWriteLocked& lock, const Memslot& slot, Gfn first,
   HoldWatch<MmuWriteLocked> watch(lock, {});
   const auto first_bit = static_cast<uint64_t>(std::countr_zero(mask));
   for (const uint64_t bit : SetBitsOf(mask)) {
-    // 64 rmaps may be long.
+    // The lists of 64 rmaps may be long.
     if (bit != first_bit && watch.IsOver()) lock.Yield();
     const RmapHead& head = rmaps->Head(first + bit, Level::k4K);
     changed |= TakeFromRmap(lock, head, what, cost);

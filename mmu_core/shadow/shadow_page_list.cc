@@ -14,7 +14,7 @@
 namespace mmu {
 namespace {
 
-// Returns the number of entries and parents that it looked at.
+// Returns the number of entries and parents that the function has visited.
 int64_t AddShadowPage(const MmuReadLocked& lock, const ShadowPageState& page,
                       std::vector<ShadowPageInfo>& pages) {
   ShadowPageInfo info = Describe(*page.page, MmuKind::kShadow);

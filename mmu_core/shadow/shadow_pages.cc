@@ -156,8 +156,9 @@ void ShadowPages::SetLimitForSlots(MmuWriteLocked& lock, uint64_t slot_pages,
 void ShadowPages::ChangeLimit(MmuWriteLocked& lock, uint64_t pages,
                               MmuCost* cost) {
   for (;;) {
-    // Never below the pages in use. A thread that gets the lock in between must
-    // keep to the new limit, but finds room as long as pages can be zapped.
+    // The limit is never below the number of pages in use. A thread that gets
+    // the lock in between must respect the new limit, but finds room as long as
+    // pages can be zapped.
     limit_.store(std::max(pages, in_use()), std::memory_order_relaxed);
     if (in_use() <= pages) return;
     const uint64_t batch = std::min(in_use() - pages, ShadowZap::kBatch);

@@ -36,7 +36,8 @@ Gfn TableOfRoot(const GuestContext& guest, const GuestRoot& where) {
   return guest.root_role.IsDirect() ? Gfn(0) : where.table;
 }
 
-// Whether a guest's table can be at `gfn`: the gfn has memory with contents.
+// Whether a guest's table can be at `gfn`: only if the gfn has memory with
+// contents.
 bool HasSlot(ShadowVm& vm, int as_id, Gfn gfn) {
   RcuReadGuard rcu;
   const Memslot* const slot = vm.SlotOf(as_id, gfn);
@@ -248,7 +249,7 @@ absl::Status ShadowRoots::AllocateOwnTables(int count) {
       return status;
     }
     own = spare_tables_.Take();
-    // Not a shadow page, so it has no state to point at.
+    // This table is not a shadow page, so it has no state.
     own->role = PageRole();
     own->state = nullptr;
     own->table->FillUnpublished(Spte::Initial());

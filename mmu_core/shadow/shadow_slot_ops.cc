@@ -13,8 +13,8 @@
 
 namespace mmu {
 
-// Releases the lock before another MMU's turn: a fault that comes in between
-// finds a slot that logs.
+// Releases the lock before the next MMU enables the log. A fault in between
+// finds that the slot already logs.
 SplitOutcome ShadowSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
                                       MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
@@ -36,9 +36,9 @@ SplitOutcome ShadowSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
   return split;
 }
 
-// The shadow MMU's huge pages are few, and each split makes a shadow page,
-// whose number is limited: without room, pages stay huge. So a call continues
-// to the range's end, whatever the plan's step.
+// Ignores the plan's step and continues to the end of the range. The shadow MMU
+// has few huge pages, and the limit of shadow pages bounds the splits: a page
+// stays huge if there is no room for the shadow page that its split needs.
 SplitOutcome ShadowSlotOps::Split(const Memslot& slot, GfnRange range,
                                   const SplitPlan& plan, MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
@@ -62,8 +62,8 @@ void ShadowSlotOps::FastZapAll(LockOp op, MmuCost* cost) {
   MmuWriteLocked lock(parts_.mmu_lock, op, cost);
   ShadowZap& zap = parts_.shadow.pages().zap();
   zap.StartGeneration(lock);
-  // When this returns, no vCPU walks a page of the old generation, now or
-  // later: their roots are obsolete.
+  // After the request no vCPU walks a page of the old generation any more,
+  // since roots of that generation are obsolete.
   parts_.tlb.Request(kFreeObsoleteRoots);
   zap.ZapObsolete(lock, cost);
 }

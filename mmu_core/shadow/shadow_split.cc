@@ -99,8 +99,8 @@ SpteSlot* ShadowSplit::FirstSplittable(const MmuWriteLocked& lock,
     lock.CountWork(1);
     const ShadowPageState& page = PageHolding(it.sptep());
     // A page that is being torn down will lose its SPTEs. The other conditions
-    // do not occur: with TDP all shadow pages are a nested guest's, no page
-    // above level 1 is unsync, and an rmap holds leafs.
+    // never hold here: with TDP all shadow pages belong to nested guests, no
+    // page above level 1 is unsync, and an rmap holds only leafs.
     if (page.IsInvalid() || !page.page->role.guest_mode() ||
         page.unsync.load(std::memory_order_relaxed) ||
         !it.sptep().Load().IsPresentLeaf(page.level())) {
@@ -135,14 +135,14 @@ void ShadowSplit::SplitSpte(Pass& pass, SpteSlot& sptep) {
     SpteSlot& entry = child.EntryAt(i);
     const Spte present = entry.Load();
     if (present.IsPresent()) {
-      // The page is linear, so a leaf translates as the huge SPTE does; a table
-      // below a link may be partly empty.
+      // The child is a direct page, so a leaf in it translates as the huge SPTE
+      // does. A table below a link may be partly empty.
       maps_less |= !present.IsLeaf(child.level());
       continue;
     }
     Spte small = format.MakeSplitChild(huge, level, i);
     if (executable) small = format.WithExecute(small, from.access);
-    // If the rmap became too long, this page is not mapped either (SHD-14).
+    // If the rmap became too long, this page is not mapped (SHD-14).
     maps_less |=
         pages_.links().AddLeaf(pass.lock, entry, small, child.TranslationOf(i),
                                pass.rmaps, pass.caches.lists, pass.cost);

@@ -82,7 +82,7 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   if (cost != nullptr) ++cost->sptes_visited_count;
   SpteSlot& sptep = page.EntryAt(index);
   const Spte old_spte = sptep.Load();
-  // An MMIO SPTE: the next access makes it again, if there still is no memory.
+  // An MMIO SPTE: the next access makes it again if the gfn still has no slot.
   if (!old_spte.IsPresent()) return Drop(lock, sptep);
 
   const PageRole role = page.page->role;
@@ -102,7 +102,7 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   // The first write to a clean page has to fault, to set D (SHD-48).
   if (!entry.dirty) access = access.Without(kMayWrite);
   const GuestTranslation was = page.TranslationOf(index);
-  // EPT entries combined may grant too little for an SPTE.
+  // The entries of a walk of EPT may together grant too little for an SPTE.
   if (entry.gfn != was.gfn || access.Without(kMayWrite) == AccessRights()) {
     return Drop(lock, sptep);
   }
@@ -111,9 +111,9 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
   RcuReadGuard rcu;
   const Memslot* const slot = parts_.vm.SlotOf(role.as_id(), entry.gfn);
   if (slot == nullptr || slot->invalid()) return Drop(lock, sptep);
-  // Making the entry writable would mark a page that nobody writes to, and a
-  // ring has no room for a table full of them. The first write makes the entry
-  // again, and marks.
+  // A writable SPTE would mark the page dirty before it is written, and a ring
+  // has no room for the pages of a whole table. The first write makes the SPTE
+  // again and marks the page.
   if (slot->dirty_log_enabled() && access.Has(kMayWrite)) {
     return Drop(lock, sptep);
   }
@@ -136,7 +136,7 @@ PageSync ShadowSync::SyncOne(const MmuWriteLocked& lock, GuestContext& guest,
 
 PageSync ShadowSync::Drop(const MmuWriteLocked& lock, SpteSlot& sptep) {
   const bool present = sptep.Load().IsPresent();
-  ZappedPages none;  // the pages here have no children
+  ZappedPages none;  // stays empty: a page of level 1 has no children
   pages_.zap().ZapSpte(lock, sptep, none);
   return present ? PageSync::kNeedsFlush : PageSync::kUnchanged;
 }

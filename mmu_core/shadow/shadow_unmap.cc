@@ -9,19 +9,18 @@
 
 namespace mmu {
 
-// From large to small, against a split in a gap of this walk (RACE-47). Were it
-// the other way round:
+// Zaps large leafs first, because a split may come while this walk has dropped
+// mmu_lock (RACE-47). With small leafs first:
 //
-//   1. here: no leaf of 4K is left in the range. Somebody waits: drops mmu_lock
-//      in front of the leafs of 2M
-//   2. split, which mmu_lock is all that it needs: replaces one of 2M by 512 of
-//      4K, whose rmaps 1 has passed
-//   3. here: finds none of 2M, and returns; the host takes the pages away,
-//   which
-//      are still mapped
+//   1. here: no 4K leaf is left in the range. Another thread waits, so this
+//      thread drops mmu_lock before it comes to the 2M leafs
+//   2. split, which needs only mmu_lock: replaces a 2M leaf by 512 leafs of 4K,
+//      whose rmaps step 1 has already passed
+//   3. here: finds no 2M leaf and returns. The host takes the pages away, but
+//      they are still mapped
 //
-// A leaf never comes back larger in a gap: what maps one asks whether its pages
-// are being invalidated.
+// No thread makes a larger leaf while the lock is dropped: a fault or a
+// recovery first checks whether the pages are being invalidated.
 bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                            GfnRange range, FlushReason reason, MmuCost* cost,
                            MayYield may_yield) {
@@ -45,9 +44,9 @@ bool ShadowUnmap::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
   return zapped;
 }
 
-// Walks the chains of the hash, not the gfns, of which a slot has many more. A
-// zapped page stays in its chain until the commit, so the walk can continue
-// from it.
+// Walks the chains of the hash table and not the slot's gfns, which are far
+// more. A zapped page stays in its chain until the commit, so the walk can
+// continue from it.
 void ShadowUnmap::ZapGuestTables(MmuWriteLocked& lock, const Memslot& slot,
                                  MmuCost* cost) {
   if (slot.shadow_rmaps() == nullptr) return;

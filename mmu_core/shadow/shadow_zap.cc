@@ -48,9 +48,8 @@ void FreeAfterGracePeriod(ShadowPage& page) {
 
 ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
                               ZappedPages& zapped) {
-  // The Reclaim begins before the page becomes unreachable, so threads that
-  // lack pages wait for it. Whether the page is a root does not change
-  // meanwhile.
+  // The Reclaim begins before the page becomes unreachable, so that threads
+  // that lack pages wait for its end. The lock keeps root_count unchanged.
   if (page.root_count == 0 && !zapped.reclaim_) zapped.reclaim_.emplace();
   ShadowCounters::Add(parts_.counters.shadow.mmu_shadow_zapped);
   uint64_t others = ZapUnsyncBelow(lock, page, zapped);
@@ -71,9 +70,10 @@ ZapOutcome ShadowZap::Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
     ShadowCounters::Subtract(parts_.counters.shadow.mmu_shadow_pages);
     return {.pages = others + 1, .others = others != 0};
   }
-  // The page is invalid by now, so each vCPU that gets the request sees whether
-  // its root is. All vCPUs flush: the page may have been below another root,
-  // too, and is on no list of zapped pages, whose commit would flush.
+  // The page is already invalid, so each vCPU that gets the request finds out
+  // whether its root is invalid. All vCPUs must flush: the page may also have
+  // been below another root, and it is not on the list of zapped pages, so no
+  // commit flushes for it.
   if (!was_obsolete) {
     parts_.tlb.remote().Request(kFreeObsoleteRoots | kTlbFlush);
   }
@@ -87,7 +87,7 @@ uint64_t ShadowZap::ZapUnsyncBelow(const MmuWriteLocked& lock,
     UnsyncBatch batch;
     pages_.unsync.Collect(lock, page, batch);
     if (batch.count == 0) return pages;
-    // Level 1: no page is below another.
+    // All pages of the batch have level 1, so none is below another.
     for (int i = 0; i < batch.count; ++i) {
       pages += Prepare(lock, *batch.pages[i], zapped).pages;
     }
@@ -193,7 +193,7 @@ uint64_t ShadowZap::RecoverNxHugePages(
   while (left > 0) {
     {
       ZappedPages zapped;
-      RcuReadGuard rcu;  // for the list, and for `keep`
+      RcuReadGuard rcu;  // protects the list's pages and `keep`'s memslots
       HoldWatch<MmuWriteLocked> watch(lock, {});
       while (left > 0) {
         ShadowPage* const page = nx_huge_pages_->TakeOldest();

@@ -17,8 +17,9 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
                         Tables allowed) {
   MMU_DCHECK(lock.held());
   const SlotRmaps* const rmaps = slot.shadow_rmaps();
-  // Pages with guest PTEs prevent huge mappings of their gfn. So may other
-  // things; then it only takes longer to find that there are no such pages.
+  // A page with guest PTEs prevents huge mappings of its gfn, so a gfn that
+  // allows them has no such page. Other causes prevent huge mappings, too; the
+  // loop below then finds no page.
   if (rmaps == nullptr || !slot.lpage_info->Disallowed(gfn, Level::k2M)) {
     return true;
   }
@@ -26,7 +27,7 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
   bool may = true;
   pages_.ForEachWithGuestPtes(lock, gfn, [&](ShadowPageState& page) {
     if (page.page->role.as_id() != slot.as_id) return true;
-    MMU_CHECK(page.level() == Level::k4K);  // others track
+    MMU_CHECK(page.level() == Level::k4K);  // higher levels are write-tracked
     may = allowed != Tables::kNone;
     if (!may) return false;
     // H1 of RACE-33.
@@ -35,7 +36,7 @@ bool UnsyncGate::MayMap(const Lock& lock, const Memslot& slot, Gfn gfn,
     if (!may) return false;
     if (ShouldSkipUnsync != nullptr && ShouldSkipUnsync()) return true;
     MutexLock marking(unsync_.lock());
-    unsync_.MarkUnsync(lock, page);  // unless another fault just did
+    unsync_.MarkUnsync(lock, page);  // does nothing if it is unsync
     return true;
   });
   if (may) AtHook(HookPoint::kUnsyncToWritable);

@@ -175,7 +175,7 @@ MmuLock::Waiter* MmuLock::TakeGrantable() {
         break;
       }
     } else {
-      // While kQueued is set only a grant sets kWriter, so the result of this
+      // While kQueued is set, only a grant sets kWriter. So the result of this
       // test stays valid until the addition.
       if ((state_.load(std::memory_order_relaxed) & kWriter) != 0) break;
       state_.fetch_add(kReader, std::memory_order_acquire);
@@ -228,7 +228,7 @@ void MmuLockHold::StartMeasuring(uint64_t hold_weight) {
 void MmuLockHold::AcquireShared() {
   MMU_DCHECK(!held_);
 #ifndef NDEBUG
-  MMU_CHECK(held_lock != &lock_);  // before waiting for this thread itself
+  MMU_CHECK(held_lock != &lock_);  // the thread would wait for itself
 #endif
   // The metrics need the thread's number, and the holder may open an RCU read
   // section. Both allocate at their first use, so they are set up before the

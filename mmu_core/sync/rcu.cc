@@ -45,7 +45,7 @@ namespace mmu {
 namespace {
 
 #ifdef MMU_RCU_TSAN
-char tsan_order;  // represents every grace period
+char tsan_order;  // one address stands for all grace periods
 void TsanRelease() { __tsan_release(&tsan_order); }
 void TsanAcquire() { __tsan_acquire(&tsan_order); }
 #else
@@ -90,7 +90,8 @@ static_assert(sizeof(Deferred) == sizeof(RcuHook));
 static_assert(alignof(Deferred) == alignof(RcuHook));
 
 void RunDeferred(rcu_head* head) {
-  // The worker must not register again when `fn` opens a read section.
+  // Marks the worker as registered, so that a read section of `fn` does not
+  // register it again.
   registration = Registration::kWorker;
   TsanAcquire();
   // Copied first: `fn` may free the hook.

@@ -57,8 +57,8 @@ class OpenReclaims {
   // Acquire: the caller sees the grace-period counts of the Reclaims that have
   // ended. Takes no lock, because every refill calls it.
   uint64_t ended() const { return ended_.load(std::memory_order_acquire); }
-  // Waits up to kLookAgain for the Reclaims up to `number` to end. True if they
-  // have.
+  // Waits up to kLookAgain for the end of the Reclaims up to `number`. Returns
+  // true if all have ended.
   bool AwaitOver(uint64_t number) {
     MutexLock lock(mu_);
     const MonotonicTime deadline = MonotonicTime::Now() + kLookAgain;
@@ -82,7 +82,8 @@ class OpenReclaims {
 
 namespace {
 
-// Not made at first use, which may be under mmu_lock. Never destroyed.
+// Constructed at the start of the program, since the first use may be under
+// mmu_lock. Never destroyed.
 OpenReclaims& open_reclaims = *new OpenReclaims;
 
 }  // namespace
@@ -104,10 +105,9 @@ bool MayFillFromPool() {
          !ThisThreadHoldsMmuLock();
 }
 
-// When this gives up, every piece that was being returned at the first look is
-// in the stock, in the pool, or taken by another thread. For a piece that was
-// counted as in its grace period:
-// grace period:
+// When the refill gives up, every piece that was being returned at its first
+// look is in the stock, in the pool, or taken by another thread. The reason,
+// for a piece that was counted as in its grace period:
 //
 //   unlinks                           fills
 //   U1 enters an RCU read section
@@ -122,12 +122,12 @@ bool MayFillFromPool() {
 // F1 has seen U2, so F2 waits for U4. U3 comes before F3, so the piece is in
 // the pool before F4. With F3 alone, U3 might come after it.
 //
-// For a piece that is not unlinked yet: its Reclaim began before the piece
-// became unreachable, so before F1. If that Reclaim had ended by F1, the piece
-// was counted by then. If not, fewer Reclaims had ended before F1 than have
-// begun by the check after F1, and F2 to F4 are repeated until all of those are
-// over. Reclaims that begin later do not matter: the pieces that they tear down
-// were in use at F1.
+// The reason, for a piece that is not unlinked yet: its Reclaim began before
+// the piece became unreachable, and so before F1. If that Reclaim had ended by
+// F1, the piece was counted by then. If not, fewer Reclaims had ended before F1
+// than have begun by the check after F1, and F2 to F4 are repeated until all of
+// those have ended. Reclaims that begin later do not matter: the pieces that
+// they tear down were in use at F1.
 bool FillFromPool(absl::FunctionRef<Refill()> take) {
   MMU_CHECK(MayFillFromPool());
   AtHook(HookPoint::kTopUp);

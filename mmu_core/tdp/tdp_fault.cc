@@ -53,7 +53,8 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
     if (c.IsPresentTable()) continue;
 
     if (c.IsPresentLeaf()) {
-      // There is memory although the fault has no slot: a slot was added since.
+      // A leaf although the fault has no slot: a slot was added after the
+      // fault.
       if (fault.slot == nullptr) return FaultResult::kRetry;
       // A huge page above the goal: split it in place, so that its other pages
       // stay mapped (DL-08).
@@ -79,7 +80,7 @@ FaultResult TdpMmu::Map(const MmuReadLocked& lock, const TdpRoot& root,
   return FaultResult::kRetry;  // the path changed under the walk
 }
 
-// SPTE-52. The check costs something only for huge goals.
+// SPTE-52. A goal of 4K costs only the first comparison.
 bool TdpMmu::HoldsDisallowedTable(const TdpCursor& cursor) const {
   return cursor.level() > Level::k4K && cursor.IsPresentTable() &&
          parts_.nx_huge_pages.mitigated() &&
@@ -95,7 +96,7 @@ void TdpMmu::MarkDisallowed(const PageFault& fault, ShadowPage& page) {
 
 void TdpMmu::TrackDisallowed(const PageFault& fault, Level level,
                              ShadowPage& page) {
-  // If no huge page was possible here, none was given up.
+  // The page is tracked only if a huge page would have been possible here.
   if (ABSL_PREDICT_FALSE(fault.huge_page_disallowed) &&
       level <= fault.req_level) {
     parts_.nx_huge_pages.of(MmuKind::kTdp).Track(page);
@@ -113,8 +114,9 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     return FaultResult::kSpurious;
   }
   // Write access is granted wherever the host allows it, even on a read: the
-  // page is then marked now instead of at another fault (DL-18). But not where
-  // shadow pages shadow the guest's tables, unless they give way.
+  // page is then marked now instead of at another fault (DL-18). The exception
+  // is a page with a guest table that is shadowed: it becomes writable only if
+  // its shadow pages can become unsync.
   bool write = fault.map_writable == HostWritable::kYes;
   FaultResult result = FaultResult::kFixed;
   if (ABSL_PREDICT_FALSE(parts_.write_gate != nullptr) && write &&

@@ -12,8 +12,8 @@
 namespace mmu {
 namespace {
 
-// The tables to stock for a split of `range`: one for its first step, and as
-// many as it may take at once.
+// The number of tables to have ready for a split of `range`: one for the 1 GiB
+// page, and one per 2 MiB page as far as the cache has room.
 int TablesFor(GfnRange range) {
   return 1 +
          static_cast<int>(std::min<uint64_t>(
@@ -49,8 +49,8 @@ SplitOutcome TdpSlotOps::EnableLog(const Memslot& slot, const LogPlan& plan,
 SplitOutcome TdpSlotOps::Split(const Memslot& slot, GfnRange range,
                                const SplitPlan& plan, MmuCost* cost) {
   parts_.slots_lock.AssertHeld();
-  // Filled before the lock is taken. If there are no tables the split reports
-  // it.
+  // Filled before the lock is taken. If there are no tables, the split itself
+  // reports that.
   static_cast<void>(parts_.tables.TryTopUp(TablesFor(range)));
   MmuReadLocked lock(parts_.mmu_lock, LockOp::kSplit, cost);
   const int64_t locked_at = MonotonicNanos();

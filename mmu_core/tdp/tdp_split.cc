@@ -36,8 +36,8 @@ bool TdpMmu::SplitLeaf(const Lock& lock, TdpCursor& cursor, TableCache& cache,
   static_assert(sizeof(SpteSlot) == sizeof(uint64_t));
   parts_.format.FillSplitChildren(
       huge, level, reinterpret_cast<uint64_t*>(page->table->entries.data()));
-  // Counted before the link: a reader may see the pages of both sizes for a
-  // moment, but never too few (STAT-42).
+  // Counted before the link: for a moment a reader of the counters may see the
+  // pages of both sizes, but never too few pages (STAT-42).
   parts_.counters.AddLeafs(ChildOf(level), kEntriesPerTable);
   lock.CountWork(kEntriesPerTable);
   AtHook(HookPoint::kTableFilledToLink);

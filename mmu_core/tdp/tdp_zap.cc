@@ -65,16 +65,16 @@ absl::StatusOr<RootRef> TdpMmu::LoadRoot(int as_id, TableCache& cache) {
 }
 
 void TdpMmu::FastZapAll(MmuCost* cost, LockOp op) {
-  // Before the first table becomes unreachable: the zap begins with the leafs
-  // and unlinks tables late.
+  // The Reclaim must begin before the first table becomes unreachable. The zap
+  // itself begins with the leafs and unlinks tables late.
   const Reclaim reclaim;
   {
     MmuWriteLocked lock(parts_.lock, op, cost);
     roots_.InvalidateAll();
     AtHook(HookPoint::kInvalidateToRequest);
-    // Under the same hold of the lock: a vCPU that loads a root later finds
-    // only valid ones, and one that has loaded an invalid one before meets the
-    // request before its next access (TDP-34).
+    // The request is made under the same hold of the lock. A vCPU that loads a
+    // root later finds only valid roots. A vCPU that has loaded an invalid root
+    // before sees the request before its next access (TDP-34).
     parts_.tlb.remote().Request(kFreeObsoleteRoots);
   }
   MmuReadLocked lock(parts_.lock, op, cost);
@@ -89,9 +89,9 @@ void TdpMmu::ZapInvalidatedRoots(MmuReadLocked& lock) {
 }
 
 // Small entries first: tearing down a whole subtree at once would block all
-// other threads meanwhile, so each pass leaves empty tables to the next one
-// (TDP-35). No flush: no vCPU can use this root any more, and each flushes when
-// it loads another.
+// other threads meanwhile. So each pass leaves empty tables to the next pass
+// (TDP-35). No flush: no vCPU can use this root any more, and each vCPU flushes
+// when it loads another root.
 void TdpMmu::ZapRoot(MmuReadLocked& lock, TdpRoot& root) {
   MMU_DCHECK(root.IsInvalid());
   const std::array<Level, 4> passes = {Level::k4K, Level::k2M, Level::k1G,

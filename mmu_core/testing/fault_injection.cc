@@ -20,7 +20,8 @@ namespace {
 struct Injector {
   Mutex mu;
   uint64_t marks_until_drop ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
-  // How often each page, by (slot, gfn), became dirty since the arming.
+  // For each page, by (slot, gfn), the number of times that it became dirty
+  // since the injection was armed.
   std::map<std::pair<uint32_t, uint64_t>, int> marks ABSL_GUARDED_BY(mu);
   std::string dropped ABSL_GUARDED_BY(mu);
   FlushReason skip_reason ABSL_GUARDED_BY(mu) = FlushReason::kZap;
@@ -42,7 +43,7 @@ bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn) {
   Injector& injector = TheInjector();
   MutexLock lock(injector.mu);
   if (injector.marks_until_drop == 0) return false;
-  // A page that becomes dirty for the first or second time may not have been
+  // Does not drop the first two marks of a page: the page may not have been
   // copied yet, and then a lost mark does no harm.
   if (++injector.marks[{slot.id, gfn.value()}] <= 2) return false;
   if (--injector.marks_until_drop != 0) return false;

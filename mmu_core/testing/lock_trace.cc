@@ -12,7 +12,7 @@ namespace {
 
 constinit thread_local LockTrace* current = nullptr;
 
-// Adds `word` to a list of words.
+// Appends `word` to a list of words.
 void Append(std::string& words, const std::string& word) {
   if (!words.empty()) words += ' ';
   words += word;

@@ -22,7 +22,8 @@ void Bump(std::atomic<uint64_t>& counter, uint64_t n = 1) {
   counter.fetch_add(n, std::memory_order_relaxed);
 }
 
-// An array on the stack: nothing is allocated under mmu_lock.
+// The size of an array on the stack, since nothing may be allocated under
+// mmu_lock.
 constexpr size_t kSectionsAtATime = 256;
 
 }  // namespace
@@ -77,11 +78,11 @@ FlushResult RemoteTlb::Request(uint32_t bits) {
 FlushResult RemoteTlb::KickOut() {
   FlushResult result;
   ReaderLock lock(vcpus_mu_);
-  // After the barrier, Stay() shows whether a vCPU whose guest has acted by now
-  // was in guest mode then.
+  // After the barrier, Stay() is current for each vCPU whose guest has acted
+  // before this call: it tells whether that vCPU is in guest mode.
   HeavyBarrier();
-  // A vCPU outside needs no request; a vCPU that enters later is not waited
-  // for.
+  // A vCPU outside of guest mode needs no request, and this call does not wait
+  // for a vCPU that enters later.
   std::array<uint64_t, kSectionsAtATime> stays;
   for (size_t first = 0; first < vcpus_.size(); first += kSectionsAtATime) {
     const size_t end = std::min(vcpus_.size(), first + kSectionsAtATime);

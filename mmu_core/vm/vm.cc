@@ -32,8 +32,9 @@
 namespace mmu {
 namespace {
 
-// For a caller that only looks. What an MMU cannot tell now is missing in what
-// the caller sees; a seal, a stop and a deletion report the error.
+// Takes in the pages that the MMUs have noted, for a call that only reads. If
+// an MMU fails, its pages are missing in the result; a seal, a stop and a
+// deletion report the error.
 void LookAtNotedPages(VmCore& vm, MmuCost* cost) {
   static_cast<void>(TakeInNotedPages(vm, cost));
 }
@@ -252,7 +253,8 @@ absl::StatusOr<StopResult> Vm::StopDirtyLog(const DirtyLogStop& stop,
 
 absl::optional<Vm::Abandoned> Vm::StopAbandonedDirtyLog(MonotonicTime now,
                                                         MmuCost* cost) {
-  // Before the log is copied with all of its slots: this is asked often.
+  // Checked first, since this is called often and the copy of the log with all
+  // of its slots is expensive.
   const absl::optional<MonotonicTime> end = FindDirtyLogEnd();
   if (!end.has_value() || now < *end) return absl::nullopt;
   OpTimer timer(cost, nullptr);

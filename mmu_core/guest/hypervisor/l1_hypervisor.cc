@@ -115,8 +115,8 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
   switch (kind) {
     case AccessKind::kWrite:
       if ((value & kTracked) != 0) {
-        // The entry grants more; the violation itself has invalidated the
-        // processor's translation.
+        // No INVEPT: the new entry only adds a right, and the violation itself
+        // has invalidated the processor's translation.
         tables_.Store(pte, (value & ~kTracked) | format_.write);
         return absl::OkStatus();
       }
@@ -173,8 +173,8 @@ bool L1Hypervisor::MapLarge(Gpa nested, Level level) {
 
 // --- L1 changes L2's memory. ---
 
-// No invalidation: the processor may cache the large page as long as it likes,
-// since the small pages translate alike.
+// No invalidation: the processor may keep its cached translation of the large
+// page, since the small pages translate to the same frames.
 bool L1Hypervisor::Split(const NestedPte& pte) {
   if (!tables_.Split(pte)) return false;
   ++stats_.splits;

@@ -11,19 +11,21 @@
 namespace mmu {
 namespace {
 
-// The most frames of L1 that tables need, with some for temporary use.
+// The maximum number of L1's frames that tables need, plus some frames for
+// temporary use.
 uint64_t TablesFor(uint64_t pages) {
   return pages / PagesPer(Level::k2M) + pages / PagesPer(Level::k1G) + 16;
 }
 
-// How much of L1's memory L2 can have in pages of `level`.
+// The number of L1's pages that L2 can use as pages of `level`.
 uint64_t FittingPages(const GpaSpace& memory, Level level) {
   const uint64_t tables = TablesFor(memory.pages());
   if (memory.pages() <= tables) return 0;
   return (memory.pages() - tables) / PagesPer(level) * PagesPer(level);
 }
 
-// Whether L1 refused an operation: not allowed at the time, or no free memory.
+// Whether L1 refused an operation because it is not allowed now or because no
+// memory is free.
 bool IsRefusal(const absl::Status& status) {
   return status.code() == absl::StatusCode::kFailedPrecondition;
 }

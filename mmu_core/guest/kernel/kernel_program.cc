@@ -19,7 +19,8 @@ uint64_t Regions(const PagingGeometry& geometry, uint64_t pages) {
   return (pages + region - 1) / region;
 }
 
-// The most frames that the kernel may need if each process has `pages`.
+// The maximum number of frames that the kernel needs if each process has
+// `pages` pages.
 uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
                    uint64_t pages) {
   const PagingGeometry& geometry = options.kernel.geometry;
@@ -40,7 +41,7 @@ uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
   return static_cast<uint64_t>(options.processes) * per_process + kernel;
 }
 
-// The maximum number of pages that fits.
+// The maximum number of pages per process that fits in `memory`.
 uint64_t FittingPages(const KernelProgramOptions& options,
                       const GpaSpace& memory) {
   uint64_t fits = 0;
@@ -118,7 +119,7 @@ absl::Status KernelProgram::Access(const GuestAccess& access, uint64_t* word) {
                   (access.address_bytes & kPageMask & ~uint64_t{7});
   absl::Status status = kernel_.Access(gva, access.kind, word);
   if (status.code() == absl::StatusCode::kPermissionDenied) {
-    // A program's signal handler asks for write permission again.
+    // The program handles the signal: it asks for write permission again.
     status = kernel_.Protect(Gva(gva.value() & ~kPageMask), kPageSize,
                              GuestKernel::Writable::kYes);
     if (status.ok()) status = kernel_.Access(gva, access.kind, word);

@@ -17,7 +17,8 @@ namespace mmu {
 
 uint64_t RecoverNxHugePages(VmCore& vm, uint32_t ratio) {
   if (ratio == 0) return 0;
-  // The page of a logged slot would be mapped small in any case.
+  // A recovery would be useless in a logged slot, where pages are mapped small
+  // in any case.
   const auto keep = [&vm](const ShadowPage& page) {
     const Memslot* slot =
         vm.slots.Active(page.role.as_id()).FindByGfn(page.gfn);
@@ -90,7 +91,7 @@ void NxRecovery::Work() {
       if (stop_) return;
       seen = wakes_;
     }
-    // Read without mu_: changes of the parameters take mu_ under the
+    // mu_ must not be held here: a change of the parameters takes mu_ under the
     // parameters' lock.
     const NxRecoverySettings settings = parameters_.recovery();
     const absl::Duration period = vm_.nx_huge_pages.mitigated()

@@ -21,7 +21,8 @@ namespace {
 
 using SlotRanges = std::vector<std::pair<const Memslot*, GfnRange>>;
 
-// The ranges to recover for `ranges`, all slots if it is empty; or an error.
+// The parts of `ranges` to recover, by slot. If `ranges` is empty, these are
+// all slots. Returns an error if `ranges` is invalid.
 absl::StatusOr<SlotRanges> RangesToRecover(
     const MemslotSet& set, const std::vector<GfnRange>& ranges) {
   SlotRanges work;

@@ -75,7 +75,7 @@ std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
         AddPieces(block, chunk,
                   in_parts ? Piece::Part::kOfGib : Piece::Part::kAlone,
                   &pieces);
-        // 0 bytes: its parts have counted the memory.
+        // 0 bytes: the block's parts have already counted the memory.
         if (in_parts) pieces.push_back({block, 0, Piece::Part::kGib});
       }
     }
@@ -134,7 +134,7 @@ absl::Status RecoverJob::Run() {
 }
 
 int64_t RecoverJob::StallNanos() const {
-  // Computed only if it is needed: it visits every vCPU.
+  // Computed only if the throttle needs it, since it visits every vCPU.
   return throttle_.max_vcpu_stall_ratio == 0 ? 0 : vm_.StallNanos();
 }
 

@@ -95,8 +95,8 @@ absl::Status SplitJob::Run() {
       } else {
         left.end = chunk.start;
       }
-      // Ascending within a chunk in either order: the end of a step that runs
-      // out of time is then the start of the next.
+      // In both orders the steps within a chunk ascend. So a step that runs out
+      // of time ends where the next step begins.
       Step step = Step::kFirst;
       while (going && !chunk.empty()) {
         going = WaitWhilePausedOrCancelled();
@@ -171,7 +171,7 @@ Gfn SplitJob::SplitIn(GfnRange chunk, absl::Duration max_lock_hold,
         outcome.no_memory_count;
     done.skipped_by_reason[static_cast<int>(SplitFailure::kLimit)] +=
         outcome.limit_count;
-    // The hold reached its limit; the next step does the rest.
+    // The hold of the lock has reached its limit: the next step does the rest.
     if (outcome.next_gfn < range.end) return outcome.next_gfn;
   }
   return chunk.end;
@@ -189,8 +189,8 @@ void SplitJob::Account(const SplitProgress& chunk, absl::Duration pause) {
     BookThrottled(chunk.throttled[i], static_cast<ThrottleLimit>(i));
   }
   progress_.cost.Add(chunk.cost);
-  // Recorded together with the work: a reader that sees the work done also sees
-  // its pause.
+  // Recorded together with the work, so that a reader that sees the work also
+  // sees the pause.
   estimate_.AddStep(chunk.done_bytes, chunk.cost.wall, pause,
                     MonotonicTime::Now());
 }

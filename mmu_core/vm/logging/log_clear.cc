@@ -37,8 +37,8 @@ absl::StatusOr<ClearResult> ClearLocked(VmCore& vm, VmDirtyLog& log,
       });
   if (!flight.ok()) return flight.status();
   ClearResult result;
-  // With rings every writable page has an entry in a ring; the reset protects
-  // it.
+  // With rings, every writable page has an entry in a ring, and the reset of
+  // that entry write-protects the page.
   if (!vm.has_dirty_rings() || log.config.initially_set == InitiallySet::kYes) {
     result = Reprotect(vm, **slot, log.config, flight->moved, cost);
   }

@@ -18,7 +18,8 @@ absl::StatusOr<DirtyLogView> AcquireDirtyLog(VmCore& vm, const LogClaim& claim,
                                              LogOwner::Force force,
                                              MonotonicTime now,
                                              LogOwner::Acquired* acquired) {
-  // Prevents a stop that was admitted before from ending a new owner's log.
+  // Without this lock, a stop that was admitted before could end the new
+  // owner's log.
   MutexLock lock(vm.slots.slots_lock);
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
@@ -41,7 +42,7 @@ absl::StatusOr<SealOutcome> SealDirtyLog(VmCore& vm, const LogCall& call,
                                          MmuCost* cost) {
   const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
   if (!log.ok()) return log.status();
-  // A refused caller must not make vCPUs exit.
+  // Checked first, so that a refused call does not make vCPUs exit.
   if (absl::Status s = Admit(**log, call); !s.ok()) return s;
   SyncCpuDirtyLogs(vm, cost);
   if (absl::Status s = vm.mmus.CollectDirty(cost); !s.ok()) return s;

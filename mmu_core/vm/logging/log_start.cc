@@ -72,7 +72,7 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsToLog(
 struct PreparedLogs {
   std::vector<MemslotTable::LoggedSlot> slots;
   std::shared_ptr<VmDirtyLog> log;
-  DirtyLogView view;  // what the caller is told of it
+  DirtyLogView view;  // returned to the caller
 };
 
 // Checks everything that can refuse a start, and allocates all memory that the
@@ -106,7 +106,8 @@ bool SameSettings(const VmDirtyLog& log, const DirtyLogStart& start) {
          log.ttl == start.ttl;
 }
 
-// A start while there is a log: a repeated call, or refused.
+// A start while the VM has a log: returns the log if the call is repeated, or
+// else an error.
 absl::StatusOr<DirtyLogView> StartAgain(VmDirtyLog& log,
                                         const DirtyLogStart& start) {
   const bool same_owner =
@@ -150,15 +151,15 @@ absl::StatusOr<StartResult> StartDirtyLog(VmCore& vm,
           [&] {
             vm.slots.slots_lock.AssertHeld();
             vm.slots.SetDirtyLogInitiallySet(config.initially_set);
-            // Before the slots are published: a harvest of rings drops entries
-            // without a log.
+            // The log begins before the slots are published, because a harvest
+            // of rings drops entries that belong to no log.
             vm.dirty_log.Begin(prepared.log);
           });
       !s.ok()) {
     return s;
   }
-  // Every page is write-protected, or its next write is logged in another way.
-  // That may have taken longer than the owner's lease.
+  // Every page is now write-protected, or its next write is logged in another
+  // way. This may have taken longer than the owner's lease.
   DirtyLog& started = prepared.log->log;
   started.Open(MonotonicTime::Now());
   DirtyLogView& view = prepared.view;

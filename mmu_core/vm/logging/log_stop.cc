@@ -21,7 +21,7 @@
 namespace mmu {
 namespace {
 
-// CheckStop without its handling of a lack of memory.
+// CheckStop, except that it throws if memory is short.
 absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
     VmCore& vm, const DirtyLogStop& stop, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
@@ -40,7 +40,7 @@ absl::StatusOr<std::shared_ptr<VmDirtyLog>> FindLogToStop(
   return found;
 }
 
-// The log to be stopped. Checks everything that can refuse a stop. Changes
+// Returns the log to be stopped. Checks all reasons to refuse the stop. Changes
 // nothing.
 absl::StatusOr<std::shared_ptr<VmDirtyLog>> CheckStop(VmCore& vm,
                                                       const DirtyLogStop& stop,
@@ -57,9 +57,9 @@ absl::StatusOr<UndeliveredCounts> SwitchLogOff(
     VmCore& vm, DirtyLog& log,
     const std::vector<MemslotTable::LoggedSlot>& slots, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  // Pages recorded until here belong to the log. An MMU's error does not
-  // prevent the stop: a caller that refuses to lose pages got it from
-  // CheckStop.
+  // The log gets the pages that were recorded until now. An MMU's error does
+  // not prevent the stop: a caller that refuses to lose pages has got the error
+  // from CheckStop.
   SyncCpuDirtyLogs(vm, cost);
   static_cast<void>(vm.mmus.CollectDirty(cost));
   RegionHooks hooks(vm, cost);
@@ -125,10 +125,10 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
     const auto refused = CheckStop(vm, stop, cost);
     if (!refused.ok()) return refused.status();
   }
-  // A write between the check and the end would be lost. A caller that discards
-  // pages wants that write counted, too: a page in a CPU's own log is known
-  // only when that log is drained, and after the end there is no log to count
-  // it.
+  // Without held vCPUs, a write between the check and the end of the log would
+  // be lost. A caller that discards pages wants that write counted, too. A page
+  // in a CPU's own log is known only when that log is drained, which must
+  // happen before the end.
   if (stop.undelivered == Undelivered::kRefuse ||
       vm.config.pml == VmConfig::Pml::kYes) {
     held.emplace(*vm.vcpu_runner);

@@ -17,8 +17,8 @@
 namespace mmu {
 namespace {
 
-// Whether the slot logs. If it does, all of its pages must be delivered:
-// otherwise FAILED_PRECONDITION UNDELIVERED_PAGES. Changes nothing.
+// Returns whether the slot logs. If it logs and has undelivered pages, returns
+// FAILED_PRECONDITION UNDELIVERED_PAGES. Changes nothing.
 absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
@@ -40,7 +40,7 @@ absl::StatusOr<bool> CheckDelivered(VmCore& vm, uint32_t slot)
 // The result of a deletion that was not refused.
 enum class Deleted : uint8_t {
   kYes,
-  kOnlyIfHeld,  // not yet: hold the vCPUs first
+  kOnlyIfHeld,  // not deleted: the caller must hold the vCPUs first
 };
 
 }  // namespace

@@ -16,12 +16,12 @@ namespace mmu {
 namespace {
 
 constexpr int kWindowsPerLook = 16;
-// Words that are handed to the MMUs together: enough that the hand-over costs
-// nothing, and few against the limit of a hold.
+// The number of words that one call to the MMUs handles: enough that the cost
+// of the call does not matter, and few enough for the limit of a hold.
 constexpr size_t kWordsPerGroup = 8;
 
-// Logging began without write-protecting anything, so these pages may still be
-// inside writable huge pages: splits those if the policy says so, and
+// Logging began without write-protection, so these pages may still be inside
+// writable huge pages. Splits these huge pages if the policy says so, and
 // write-protects those that stay huge (DL-15).
 void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                  SplitPolicy policy, Gfn first_set, Gfn last_set,
@@ -29,8 +29,8 @@ void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const GfnRange range = {first_set, last_set + 1};
   if (policy == SplitPolicy::kOnClear) {
-    // This may release the lock: the pages to be protected are in no bitmap any
-    // more (DL-27).
+    // The split may release the lock, because the pages to be protected are in
+    // no bitmap any more (DL-27).
     const SplitOutcome split =
         vm.mmus.SplitForClear(lock, slot, range, Level::k4K, cost);
     result->split_2m_count += split.split_2m_count;
@@ -80,8 +80,8 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
   {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
     ReprotectPace pace(lock);
-    // A word may need a flush under the lock where huge pages are still
-    // writable (ProtectHuge): then the hold is looked at before each.
+    // If huge pages may still be writable, each word may need a flush under the
+    // lock (ProtectHuge). So the hold is checked before each word.
     const size_t group_size =
         config.initially_set == InitiallySet::kYes ? 1 : kWordsPerGroup;
     std::array<PageMask, kWordsPerGroup> group;

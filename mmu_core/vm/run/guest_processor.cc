@@ -121,8 +121,8 @@ GuestRoot GuestProcessor::RootAt(Gpa cr3) {
   if (!pae) return root;
   const std::optional<Pdptes> pdptes = LoadPdptes(
       vcpu_.shadow()->memory(), cr3.value(), vcpu_.shadow()->max_phys_bits());
-  // Without valid PDPTEs the instruction would fault; here the guest finds no
-  // memory and is lost.
+  // Without valid PDPTEs the instruction would fault on hardware. Here the
+  // guest's next access finds no memory, and the workload ends with GUEST_LOST.
   if (pdptes.has_value()) root.pdptes = *pdptes;
   return root;
 }

@@ -29,8 +29,9 @@ bool L1Processor::AwaitRingRoom() {
 bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
                          uint64_t* word) {
   MMU_DCHECK(!in_l2_);
-  // A 4-byte write is made as an 8-byte one. A hypervisor with 4-byte tables
-  // runs on one vCPU, so no other vCPU writes the other half meanwhile.
+  // A 4-byte write rewrites the 8 bytes around it. This is safe: a hypervisor
+  // with 4-byte tables runs on one vCPU, so no other vCPU writes the other half
+  // meanwhile.
   const int shift = size_bytes == 4 ? static_cast<int>(gpa.value() & 4) * 8 : 0;
   const uint64_t mask = size_bytes == 4 ? 0xffff'ffff : ~uint64_t{0};
   uint64_t whole = *word;

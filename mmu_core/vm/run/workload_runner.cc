@@ -114,8 +114,8 @@ absl::Status WorkloadRunner::MakeThreads() {
 
 void WorkloadRunner::GiveUpStart(absl::optional<WorkloadProgress> before) {
   {
-    // A thread that waits for all vCPUs to park also waits for those without a
-    // thread.
+    // A caller that waits until all vCPUs are parked also waits for vCPUs that
+    // have no thread yet.
     MutexLock lock(mu_);
     control_.fetch_or(kStop);
     running_ -= static_cast<int>(options_.sources.size() - threads_.size());
@@ -153,8 +153,8 @@ absl::optional<GuestLoss> WorkloadRunner::guest_loss() const {
 absl::Status WorkloadRunner::MakeAccesses(Vcpu& vcpu, AccessSource& source) {
   RateLimiter limiter(Clock::Real(),
                       static_cast<double>(options_.accesses_per_second));
-  // Not before the vCPU may run: a booting guest writes to its memory, and a
-  // holder of the vCPUs relies on no writes.
+  // The guest boots only when the vCPU may run. A booting guest writes to its
+  // memory, and a caller that holds the vCPUs relies on the absence of writes.
   if (!MayRun()) return absl::OkStatus();
   const MonotonicTime deadline = MonotonicTime::Now() + options_.max_duration;
   deadlines_[static_cast<size_t>(vcpu.index())] = deadline;

@@ -31,8 +31,8 @@ void ForEachSlot(VmCore& vm, HvaRange range, Fn fn) {
   }
 }
 
-// The gfns with pages of `range`, even if it only touches them (AGE-01). They
-// do not change while an invalidation is announced (SLOT-23).
+// The slots and gfns with a page that overlaps `range`, even in part (AGE-01).
+// They do not change while an invalidation is announced (SLOT-23).
 std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
   std::vector<Concerned> all;
   ForEachSlot(vm, range, [&](const Memslot& slot, GfnRange gfns) {
@@ -64,8 +64,8 @@ GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
   return {slot.base_gfn + from, slot.base_gfn + to};
 }
 
-// Begins an announced invalidation and unmaps; no effect if no slot is
-// concerned.
+// Begins an announced invalidation and zaps the leafs of `range`. Does nothing
+// if no slot has pages of `range`.
 void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
   std::vector<Concerned> concerned = GfnsOf(vm, range);
   if (concerned.empty()) return;
@@ -85,7 +85,8 @@ bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode) {
     const AgeResult result = AgePages(vm, concerned.slot.as_id, concerned.gfns,
                                       mode, /*cost=*/nullptr);
     young |= result.young_page_count > 0;
-    // A test is complete; a clear must continue in all slots.
+    // A test may stop at the first young page. A clear must continue in all
+    // slots.
     if (young && mode == AgeMode::kTest) break;
   }
   return young;
@@ -125,8 +126,8 @@ bool ClearYoung(VmCore& vm, HvaRange range) {
 }
 
 void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
-  // The slots stay as they are found (SLOT-23): none can come between the look
-  // and the zap, and be mapped.
+  // The slots do not change while the invalidation is announced (SLOT-23). So
+  // no slot can be added and mapped between the lookup and the zap.
   vm.invalidations.Announce();
   std::vector<Concerned> concerned;
   {

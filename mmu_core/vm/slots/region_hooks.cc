@@ -14,8 +14,9 @@ namespace mmu {
 
 void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
   if (change == RegionChange::kCreate && joining_.has_value()) {
-    // Joined before the slot is published, since a harvest of rings drops
-    // entries without a log (RACE-18). No clear comes in between: slots_lock.
+    // The slot joins the log before it is published, since a harvest of rings
+    // drops entries that belong to no log (RACE-18). slots_lock keeps clears
+    // out in between.
     const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
     log->log.Join(*std::move(joining_));
     joining_.reset();
@@ -26,16 +27,17 @@ void RegionHooks::BeforeSwap(RegionChange change, const Memslot* old_slot) {
 
 void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
   vm_.slots.slots_lock.AssertHeld();
-  // While the MMUs still know the slot. One that cannot tell does not keep it:
-  // a deletion that refuses loss was told before.
+  // Collected while the MMUs still map the slot. An MMU's error does not
+  // prevent the deletion: a caller that refuses to lose pages has already got
+  // it.
   if (old_slot.dirty_log_enabled()) {
     static_cast<void>(vm_.mmus.CollectDirty(cost_));
   }
   if (vm_.config.slot_zap == VmConfig::SlotZap::kAll) {
     vm_.mmus.FastZapAll(LockOp::kMemslot, cost_);
   } else {
-    // Faults that found the slot before it became invalid are over, and later
-    // ones retry: mappings zapped now do not come back (RACE-13).
+    // Faults that found the slot before it became invalid have ended, and later
+    // faults retry. So mappings zapped now do not come back (RACE-13).
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kMemslot, cost_);
     vm_.mmus.ForgetSlot(lock, old_slot, cost_);
   }
@@ -47,8 +49,8 @@ void RegionHooks::FlushShadowSlot(const Memslot& old_slot) {
 
 void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
                                const Memslot* new_slot) {
-  // Before everything else and for every change: writes to leafs that lose D
-  // below must be logged.
+  // The count comes first, for every kind of change, because writes to leafs
+  // that lose D below must be logged.
   CountLoggingSlots(old_slot, new_slot);
   if (old_slot == nullptr || new_slot == nullptr) {
     vm_.mmus.SlotsChanged(vm_.slots.total_pages(), cost_);

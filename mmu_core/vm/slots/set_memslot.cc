@@ -32,8 +32,9 @@ RegionRequest RequestFor(const MemslotConfig& config) {
   return request;
 }
 
-// Removes the log of a deleted slot; returns the counts of its pages. All marks
-// are made: the slot's mappings are gone, and CPUs' logs were drained.
+// Removes the log of a deleted slot and returns the counts of its pages. No
+// mark can follow: the slot's mappings are zapped, and the CPUs' logs are
+// drained.
 UndeliveredCounts EndLogOfDeletedSlot(VmCore& vm, uint32_t slot)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();
@@ -42,8 +43,8 @@ UndeliveredCounts EndLogOfDeletedSlot(VmCore& vm, uint32_t slot)
   return log->log.Leave(slot);
 }
 
-// The change that `config` requests, with the memory of a slot to be made.
-// Checks all rules, and changes nothing.
+// Returns the change that `config` requests. Allocates the memory of a new
+// slot. Checks all rules and changes nothing in the VM.
 absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
                                              const MemslotConfig& config,
                                              RegionHooks& hooks)
