@@ -115,7 +115,7 @@ def mmud_cc_proto(name, srcs, deps = [], grpc = True, **kwargs):
         name = name,
         srcs = [":" + name + "_sources"],
         hdrs = [":" + name + "_headers"],
-        # Generated code is not held to our warnings.
+        # Generated code is compiled without the project's warnings.
         copts = ["-w"],
         visibility = visibility,
         deps = deps + [

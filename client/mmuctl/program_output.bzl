@@ -15,8 +15,8 @@ def _program_output_impl(ctx):
 program_output = rule(
     implementation = _program_output_impl,
     attrs = {
-        # A genrule would compile its tool, and all that is in it, once more in
-        # the configuration for tools.
+        # A genrule would compile its tool and the tool's dependencies once more
+        # in the configuration for tools.
         "program": attr.label(executable = True, cfg = "target", mandatory = True),
         "arguments": attr.string(),
         "out": attr.output(mandatory = True),

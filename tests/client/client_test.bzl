@@ -1,7 +1,7 @@
 """client_test: a test in Python that runs mmuctl against the daemon."""
 
 def client_test(name, data = []):
-    # sh_test, since Bazel's py_test asks the network for its rules.
+    # An sh_test, since Bazel's py_test would load its rules from the network.
     native.sh_test(
         name = name,
         size = "medium",
@@ -12,6 +12,6 @@ def client_test(name, data = []):
             "//server:mmud",
             "//traces",
         ],
-        # Sockets, signals and terminals of its own.
+        # Not in the sandbox: the test makes sockets, signals and terminals.
         tags = ["no-sandbox"],
     )

@@ -6,7 +6,8 @@ def integration_test(name, data = [], deps = [], tags = []):
         size = "medium",
         srcs = [name + ".cc"],
         data = data,
-        # Sockets, signals and process groups of its own.
+        # Not in the sandbox: the test makes sockets, signals and process
+        # groups.
         tags = ["no-sandbox"] + tags,
         deps = deps + [
             "//proto/google/longrunning:longrunning_cc_proto",

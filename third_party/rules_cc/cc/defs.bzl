@@ -15,6 +15,6 @@ objc_library = native.objc_library
 def _nothing_impl(_ctx):
     return [platform_common.TemplateVariableInfo({"CC_FLAGS": ""})]
 
-# Loaded by Bazel's own packages, evaluated by none of ours.
+# Bazel's own packages load these rules. No package of this project uses them.
 cc_flags_supplier = rule(implementation = _nothing_impl)
 compiler_flag = rule(implementation = _nothing_impl)
