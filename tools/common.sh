@@ -1,9 +1,10 @@
-# Sourced by ./check and ./quickstart: where Bazel keeps its files, and how many
-# things it may do at once. Sets `root`, `bazel_startup` and `bazel_options`.
+# Sourced by ./check and ./quickstart. Sets `root`, `bazel_startup` and
+# `bazel_options`, with the place of Bazel's files and the number of its
+# parallel jobs.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
-# Bazel wants a user and a writable home; services and containers have neither.
+# Bazel needs a user and a writable home, which services and containers lack.
 export USER="${USER:-$(id -un 2> /dev/null || id -u)}"
 if [[ -z "${HOME:-}" ]]; then
   HOME="$(getent passwd "$(id -u)" | cut -d: -f6)" || HOME=""

@@ -53,7 +53,7 @@ class Target:
         self.name = attributes["name"]
         self.label = "//%s:%s" % (package, self.name)
         self.sources = files("srcs") + files("hdrs")
-        # As an #include names them.
+        # The paths as an #include names them.
         self.headers = [str(path) for path in self.sources
                         if path.suffix == ".h"]
         if kind == PROTO_MACRO:

@@ -19,13 +19,13 @@ import build_files
 # Libraries without headers. A target depends on them for the functions that they
 # define.
 LINKED_FOR_EFFECT = {
-    # One source, compiled for each of liburcu's flavours.
+    # The same source is compiled for each of liburcu's flavours.
     "//bench:rcu_flavour_bp",
     "//bench:rcu_flavour_mb",
     "//bench:rcu_flavour_memb",
     "//bench:rcu_flavour_qsbr",
     "//bench:rcu_flavour_signal",
-    # Commands of mmuctl, all of them declared in commands.h.
+    # Commands of mmuctl. All of them are declared in commands.h.
     "//client/mmuctl:aging_commands",
     "//client/mmuctl:call_commands",
     "//client/mmuctl:daemon_commands",
@@ -42,7 +42,7 @@ LINKED_FOR_EFFECT = {
     "//client/mmuctl:trace_commands",
     "//client/mmuctl:vm_commands",
     "//client/mmuctl:workload_commands",
-    # Stands in for malloc.
+    # Replaces malloc.
     "//server:allocator",
 }
 
@@ -55,8 +55,9 @@ NOT_INCLUDED = {
      "//proto/mmud/lab/v1:mmud_lab_cc_proto"),
     ("//tests/fuzz:malformed_requests_test",
      "//proto/mmud/v1:mmud_cc_proto"),
-    # What these libraries build yields whenever it may, if the environment says
-    # so: a clock that stands in front of the real one once it is linked.
+    # Tests link hold_clock through these libraries. hold_clock replaces the
+    # real clock if the environment requests that, and every walk then yields
+    # whenever it may.
     ("//mmu_core/testing:shadow_test_util", "//mmu_core/testing:hold_clock"),
     ("//mmu_core/testing:tdp_test_util", "//mmu_core/testing:hold_clock"),
     ("//mmu_core/testing:vm_builder", "//mmu_core/testing:hold_clock"),

@@ -18,16 +18,16 @@ LIBRARIES = {"absl", "urcu"}
 TEST_LIBRARIES = {"gtest", "gtest_main", "rapidcheck", "benchmark"}
 INCLUDES = ("mmu_core/", "absl/", "urcu/", "urcu.h")
 NOT_INCLUDES = ("absl/flags/",)
-# absl::StrFormat ends the program where there is no memory: mmu_core/base/format.h
-# is what mmu_core has instead.
+# absl::StrFormat ends the program if there is no memory. mmu_core uses
+# mmu_core/base/format.h instead.
 FORMAT = "absl/strings/str_format.h"
-# sys/resource.h, fstream: a test may limit what memory there is, and ask how
-# much is used; dlfcn.h: it may stand in front of an allocator.
+# sys/resource.h, fstream: a test may limit the memory and read its use.
+# dlfcn.h: a test may replace an allocator and call the original.
 TEST_INCLUDES = ("gtest/", "gmock/", "rapidcheck", "benchmark/",
                  "sys/resource.h", "dlfcn.h", "fstream")
 
 # Headers of the system besides C++'s own: threads, futexes, anonymous memory.
-# Those that open files are for memory/ alone, which makes memfds.
+# Only memory/, which makes memfds, may use the headers that open files.
 SYSTEM = {"errno.h", "immintrin.h", "linux/futex.h", "linux/membarrier.h",
           "pthread.h", "sched.h", "sys/mman.h", "sys/syscall.h", "sys/types.h",
           "time.h", "unistd.h"}
@@ -65,7 +65,7 @@ def bad_labels(path, text):
     text = re.sub(r"#.*", "", text)
     for rule, body in RULE.findall(text):
         if rule in ("package", "package_group"):
-            continue  # They say who may see what.
+            continue  # These rules restrict visibility.
         for label in LABEL.findall(body):
             if label.startswith("//visibility:") or label.endswith(
                     (":__pkg__", ":__subpackages__")):
@@ -98,7 +98,8 @@ MAY_NAME_WALL_CLOCK = {"mmu_core/base/clock.h", "mmu_core/base/clock_test.cc",
                        "mmu_core/sync/timed_wait.h",
                        "server/base/wall_time.h",
                        "server/base/wall_time_test.cc",
-                       # It is the wall clock, of a program under test.
+                       # This library replaces the wall clock of a program under
+                       # test.
                        "tests/integration/stepped_wall_clock.cc"}
 
 
@@ -120,8 +121,8 @@ def wall_clocks(root):
     return files, found
 
 
-# std::thread by itself ends the program where the host makes no more threads:
-# see mmu_core/base/thread.h. Tests may.
+# The constructor of std::thread ends the program if the host makes no more
+# threads: see mmu_core/base/thread.h. Tests may use it.
 MAKES_THREAD = re.compile(r"\bstd::j?thread\s*(?:\w+\s*)?[({]|"
                           r"\b\w*(?:thread|worker)\w*\(\[|"
                           r"\b\w*threads\w*\.emplace_back\(|"

@@ -38,7 +38,8 @@ PATH = re.compile(r"`([\w.]+/[\w./*]*)`")
 NAME_IN_FILE = re.compile(r"`([\w/]+\.(?:cc|h))`,\s+`(?:\w+::)*(\w+)(?:\(\))?`")
 
 NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
-# Words that stand before a call. Another word before a name is its type.
+# Words that may precede the name in a call. Any other word before a name is its
+# type.
 BEFORE_CALL = {"return", "else", "case", "throw"}
 
 
@@ -73,7 +74,7 @@ def end_of_parentheses(code, start):
     return len(code)
 
 
-# What may stand between the parameters of a function and its body.
+# The tokens that may be between a function's parameters and its body.
 AFTER_PARAMETERS = re.compile(
     r"\s*(?:const|noexcept|override|final|ABSL_\w+\([^)]*\)|\s)*(?=\{)")
 
@@ -257,7 +258,7 @@ class BrokenListsTest(unittest.TestCase):
                 (root / path).write_text(text)
             items_read, found = wrong_lives(root)
         self.assertEqual(items_read, 3 * len(items))
-        # The three sections are the same.
+        # The items of the three sections are the same.
         return found[:len(found) // 3]
 
     def assert_wrong(self, number, item, reason):

@@ -27,7 +27,8 @@ FLOORS = (("base",), ("config", "log", "metrics", "rpc"), ("control",),
 FLOOR_OF = {folder: floor for floor, folders in enumerate(FLOORS)
             for folder in folders}
 
-# What server/control/ does without, also by way of other headers.
+# Headers and labels that server/control/ must not use, directly or through
+# other headers.
 WIRE_INCLUDE = re.compile(r"\.pb\.h$|^grpc|^google/")
 WIRE_LABEL = re.compile(r"^@debian//:(?:grpc|proto)|^//proto/")
 WITHOUT_WIRE = "control"

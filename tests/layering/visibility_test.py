@@ -97,9 +97,9 @@ MAY_NAME_VM_STATE = {"mmu_core/vm/vm.cc", "mmu_core/vm/vm.h",
 FOLDERS_MAY_NAME_VM_STATE = ("bench/", "mmu_core/testing/", "tests/")
 
 
-# What a VM's mode means is said in vm_config.h and checked where a configuration
-# is; MMUs, vCPUs and guests are made by it. In the middle of an operation nobody
-# asks for it: MmuSet has the MMUs.
+# The files that may use a VM's mode: vm_config.h defines it, a configuration is
+# checked against it, and MMUs, vCPUs and guests are made according to it.
+# Operations do not ask for the mode, but use MmuSet, which has the MMUs.
 MMU_MODE = re.compile(r"\bMmuMode::")
 MAY_NAME_MMU_MODE = {"mmu_core/vm/core/mmu_mode_check.cc",
                      "mmu_core/vm/core/vm_config.h",
