@@ -28,23 +28,33 @@ std::string RoundTable(const MigrationReport& report) {
                {"TIME", Align::kRight},
                {"HARVEST", Align::kRight},
                {"ON THE LINK", Align::kRight},
+               {"LEFT", Align::kRight},
+               {"IN FLIGHT", Align::kRight}});
+  for (const MigrationRound& round : report.rounds) {
+    table.AddRow({round.name, absl::StrCat(round.epoch),
+                  FormatCount(round.page_count), FormatBytes(round.sent_bytes),
+                  FormatTime(round.wall_time), FormatTime(round.harvest_time),
+                  FormatTime(round.transfer_time),
+                  FormatCount(round.remaining_page_count),
+                  FormatCount(round.in_flight_page_count)});
+  }
+  return table.ToString();
+}
+
+// The cost of each round for the daemon and the guest.
+std::string CostTable(const MigrationReport& report) {
+  Table table({{"ROUND"},
                {"LOCK WAIT", Align::kRight},
                {"MAX HOLD", Align::kRight},
                {"FLUSHES", Align::kRight},
                {"KICKS", Align::kRight},
-               {"VCPU STALL", Align::kRight},
-               {"LEFT", Align::kRight},
-               {"IN FLIGHT", Align::kRight}});
+               {"VCPU STALL", Align::kRight}});
   for (const MigrationRound& round : report.rounds) {
-    table.AddRow(
-        {round.name, absl::StrCat(round.epoch), FormatCount(round.page_count),
-         FormatBytes(round.sent_bytes), FormatTime(round.wall_time),
-         FormatTime(round.harvest_time), FormatTime(round.transfer_time),
-         ViewTime(round.cost.lock_wait()), ViewTime(round.cost.max_lock_hold()),
-         FormatCount(round.cost.tlb_flush_count()),
-         FormatCount(round.cost.vcpus_kicked_count()),
-         FormatTime(round.vcpu_stall), FormatCount(round.remaining_page_count),
-         FormatCount(round.in_flight_page_count)});
+    table.AddRow({round.name, ViewTime(round.cost.lock_wait()),
+                  ViewTime(round.cost.max_lock_hold()),
+                  FormatCount(round.cost.tlb_flush_count()),
+                  FormatCount(round.cost.vcpus_kicked_count()),
+                  FormatTime(round.vcpu_stall)});
   }
   return table.ToString();
 }
@@ -186,7 +196,8 @@ std::string ToText(const MigrationReport& report) {
     guest.Add("metrics", report.metrics_address);
   }
   return absl::StrCat(guest.ToString(), "\n", PageTable(report), "\n",
-                      RoundTable(report), "\n", Convergence(report), "\n");
+                      RoundTable(report), "\n", CostTable(report), "\n",
+                      Convergence(report), "\n");
 }
 
 std::string Verdict(const MigrationReport& report) {

@@ -3,6 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -72,6 +75,31 @@ TEST(MigrationReportTest, TextHasEveryRoundAndTheMetrics) {
   EXPECT_NE(text.find("1,024\n"), std::string::npos) << "in flight: " << text;
   EXPECT_NE(text.find("http://127.0.0.1:9090/metrics"), std::string::npos);
   EXPECT_NE(text.find("converged"), std::string::npos);
+}
+
+TEST(MigrationReportTest, TablesOfRoundsFitA100ColumnScreen) {
+  MigrationReport report = Example();
+  MigrationRound& round = report.rounds[0];
+  round.page_count = 268'435'456;
+  round.remaining_page_count = 268'435'456;
+  round.in_flight_page_count = 268'435'456;
+  round.sent_bytes = int64_t{1023} << 30;
+  round.wall_time = absl::Seconds(8796);
+  round.harvest_time = absl::Milliseconds(34.5);
+  round.transfer_time = absl::Seconds(8796);
+  round.vcpu_stall = absl::Milliseconds(6.47);
+  round.cost.set_tlb_flush_count(4096);
+  round.cost.set_vcpus_kicked_count(4096);
+  int rows = 0;
+  for (const absl::string_view line : absl::StrSplit(ToText(report), '\n')) {
+    if (!absl::StartsWith(line, "ROUND") &&
+        !absl::StartsWith(line, "baseline")) {
+      continue;
+    }
+    ++rows;
+    EXPECT_LE(line.size(), 100u) << line;
+  }
+  EXPECT_EQ(rows, 4);
 }
 
 TEST(MigrationReportTest, OwnerIsNamedAndWhomTheLogWasTakenFrom) {
