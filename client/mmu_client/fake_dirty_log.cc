@@ -254,7 +254,7 @@ grpc::Status FakeDirtyLog::Start(const v1::StartDirtyLogRequest& request,
     return Refused(grpc::StatusCode::ALREADY_EXISTS, v1::DIRTY_LOG_ACTIVE,
                    {{"owner", owner_}});
   }
-  // The owner's start, made again, gets the log there is.
+  // A repeated start of the owner returns the existing log.
   if (!is_on_) {
     Page fresh;
     fresh.writable = request.initially_set();

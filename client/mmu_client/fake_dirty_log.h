@@ -27,14 +27,14 @@ class FakeDirtyLog {
     int32_t id = 0;
     int64_t first_page = 0;
     int64_t page_count = 0;
-    int64_t first_epoch = 1;  // older ones cannot be cleared of it
+    int64_t first_epoch = 1;  // older ones cannot be cleared here
     int64_t gpa_bytes() const { return kGpa + first_page * kPageBytes; }
   };
   struct Page {
     bool writable = false;
     bool open = false;
     bool sealed = false;
-    int64_t in_flight = 0;  // the epoch in which it was cleared; 0: it was not
+    int64_t in_flight = 0;  // the epoch of its clear; 0: not in flight
   };
 
   // The slots follow each other. The log is off.
@@ -72,7 +72,7 @@ class FakeDirtyLog {
   int64_t Acknowledge(int64_t epoch);
   grpc::Status Clear(int64_t epoch, const v1::SlotPages& pages,
                      v1::ClearDirtyLogResponse* response);
-  // What is sealed, a chunk for each part of a slot that has some.
+  // The sealed pages: one chunk for each part of a slot that has sealed pages.
   std::deque<v1::DirtyLogChunk> Chunks(int64_t pages_per_chunk) const;
 
   // Calls of a client.
@@ -94,7 +94,7 @@ class FakeDirtyLog {
   const Slot* Find(int32_t slot) const;
   // Seals a page again if it is in flight.
   static void Return(Page& page);
-  // The pages that are named, or why they are not well named.
+  // Sets `pages` to the named pages. An error if `named` is malformed.
   grpc::Status PagesOf(const v1::SlotPages& named,
                        std::vector<int64_t>* pages) const;
 
@@ -102,7 +102,7 @@ class FakeDirtyLog {
   std::vector<Page> pages_;
   bool has_vm_ = true;
   bool is_on_ = false;
-  // The start that is at work; one without a token is none.
+  // The start in progress; there is none if the token is empty.
   v1::StartDirtyLogRequest starting_;
   int64_t log_count_ = 0;  // the log's number
   std::string owner_;

@@ -69,7 +69,7 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   static constexpr int32_t kSlot = 3;
   static constexpr int32_t kOtherSlot = 5;
   static constexpr int64_t kGpa = FakeDirtyLog::kGpa;
-  // Of the log that there is from the start.
+  // The owner of the log that exists from the start.
   static constexpr char kOwner[] = "first owner";
   static constexpr char kToken[] = "the first owner's secret";
 
@@ -178,7 +178,7 @@ class FakeGuest final : public v1::DirtyLogService::Service,
  private:
   void CallHook() ABSL_LOCKS_EXCLUDED(mutex_);
   void WriteLocked(int64_t page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Makes a call once per request id, with the next fault of its kind.
+  // Carries out a call once per request id, with the next fault of its kind.
   template <typename Request, typename Response, typename Work>
   grpc::Status Once(FakeCall call, const Request& request, Response* response,
                     Work work) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -26,7 +26,7 @@
 
 namespace mmud::client {
 
-// Operations of a FakeDaemon.
+// Names of operations of a FakeDaemon.
 inline constexpr char kRecovery[] =
     "operations/1f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 inline constexpr char kSplit[] =
@@ -34,7 +34,7 @@ inline constexpr char kSplit[] =
 inline constexpr char kOlderSplit[] =
     "operations/2a9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
-// One that runs.
+// A running workload of `vm`.
 inline lab::v1::Workload WorkloadOf(const std::string& vm) {
   lab::v1::Workload workload;
   workload.set_name(vm + "/workloads/3f9619ff-8b86-4d01-b42d-00cf4fc964ff");
@@ -86,7 +86,7 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
-  // There is vms/labelled and no other.
+  // Only vms/labelled exists.
   grpc::Status GetVm(grpc::ServerContext*, const v1::GetVmRequest* request,
                      v1::GetVmResponse* response) override {
     if (request->name() == labelled.name()) {
@@ -108,7 +108,7 @@ class FakeDaemon final : public v1::VmService::Service,
                         const v1::UpdateVmRequest* request,
                         v1::UpdateVmResponse* response) override {
     if (other_updates > 0) {
-      // Another client is quicker.
+      // Another client updates the VM before this request.
       --other_updates;
       labelled.set_etag(labelled.etag() + "+");
       (*labelled.mutable_labels())["other"] += "x";
@@ -124,7 +124,7 @@ class FakeDaemon final : public v1::VmService::Service,
   grpc::Status ListMemslots(grpc::ServerContext*,
                             const v1::ListMemslotsRequest* request,
                             v1::ListMemslotsResponse* response) override {
-    // Two pages of one slot each.
+    // Two pages of the list, with one slot each.
     response->add_memslots()->set_slot(request->page_token().empty() ? 3 : 7);
     if (request->page_token().empty()) response->set_next_page_token("more");
     return grpc::Status::OK;
@@ -132,7 +132,7 @@ class FakeDaemon final : public v1::VmService::Service,
 
   grpc::Status ListVms(grpc::ServerContext*, const v1::ListVmsRequest* request,
                        v1::ListVmsResponse* response) override {
-    // Two pages of one VM each.
+    // Two pages of the list, with one VM each.
     response->add_vms()->set_name(request->page_token().empty() ? "vms/a"
                                                                 : "vms/b");
     if (request->page_token().empty()) response->set_next_page_token("more");
@@ -147,7 +147,7 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
-  // It has ended by now.
+  // The workload has ended by now.
   grpc::Status GetWorkload(grpc::ServerContext*,
                            const lab::v1::GetWorkloadRequest* request,
                            lab::v1::GetWorkloadResponse* response) override {
@@ -161,7 +161,8 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
-  // Two pages of one workload each; of one VM alone, vms/idle has none.
+  // Without a VM, the list has two pages with one workload each. For a VM, it
+  // has that VM's workload; vms/idle has none.
   grpc::Status ListWorkloads(
       grpc::ServerContext*, const lab::v1::ListWorkloadsRequest* request,
       lab::v1::ListWorkloadsResponse* response) override {
@@ -185,7 +186,7 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
-  // kRecovery is one, the others are splits.
+  // kRecovery is a recovery; the other operations are splits.
   grpc::Status GetOperation(
       grpc::ServerContext*,
       const google::longrunning::GetOperationRequest* request,
@@ -202,7 +203,7 @@ class FakeDaemon final : public v1::VmService::Service,
     return grpc::Status::OK;
   }
 
-  // Done at once.
+  // The operation is done at once.
   grpc::Status WaitOperation(
       grpc::ServerContext*,
       const google::longrunning::WaitOperationRequest* request,
@@ -266,7 +267,7 @@ class FakeDaemon final : public v1::VmService::Service,
   v1::UpdateVmRequest update;
   v1::Vm labelled;
   lab::v1::StartWorkloadRequest start;
-  google::rpc::Status failure;  // of the workload
+  google::rpc::Status failure;  // the workload's error
   std::string stopped;
   v1::Throttle throttle;
   int other_updates = 0;

@@ -23,7 +23,7 @@ TEST(OperationCommandsTest, LimitsThatAreNotGivenAreNotSent) {
       daemon.Run({"split", "update", "2f", "--max-lock-hold", "50us"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_EQ(daemon.throttle.DebugString(), expected.DebugString());
-  // 0 is given, and lifts a limit.
+  // An explicit 0 is sent and removes the limit.
   expected.Clear();
   expected.set_max_flushes_per_second(0);
   result =
@@ -69,10 +69,11 @@ TEST(OperationCommandsTest, AnOperationIsNamedByItsBeginningOrItsVm) {
       {"2f96", kSplit},
       {"2F96", kSplit},
       {"operations/1", kRecovery},
-      // It runs, and the newer one does not.
+      // The split is still running; a newer operation of alpha is not.
       {"alpha", kSplit},
       {"vms/beta", kRecovery},
-      // What is whole is for the daemon to know.
+      // A complete UUID is passed on unchecked, since only the daemon knows
+      // whether it exists.
       {"3f9619ff-8b86-4d01-b42d-00cf4fc964ff",
        "operations/3f9619ff-8b86-4d01-b42d-00cf4fc964ff"},
   };

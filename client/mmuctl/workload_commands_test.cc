@@ -65,7 +65,7 @@ TEST(WorkloadCommandsTest, AWatchedWorkloadIsPrintedAtItsEndWithItsError) {
   EXPECT_EQ(result.exit_code, kExitExhausted);
   EXPECT_TRUE(Contains(result.out, "failed: too few pages\n")) << result.out;
   EXPECT_TRUE(Contains(result.err, "error: too few pages")) << result.err;
-  // Who does not watch sees what there is now.
+  // Without --watch the command prints the workload's present state.
   result = daemon.Run(
       {"workload", "start", "alpha", "--pattern", "uniform", "--json"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;

@@ -23,8 +23,7 @@ using ::testing::ElementsAre;
 
 using DirtyLogAcknowledgeTest = DirtyLogFixture;
 
-// A sender that goes on without a break, and acknowledges each epoch with the
-// next seal.
+// The sender acknowledges each epoch with the seal of the next one.
 TEST_F(DirtyLogAcknowledgeTest, CarriedAcknowledgementsAdvanceTheOldestSeal) {
   Mark(0, {1, 2});
   Seal();
@@ -38,9 +37,9 @@ TEST_F(DirtyLogAcknowledgeTest, CarriedAcknowledgementsAdvanceTheOldestSeal) {
   }
 }
 
-// One that acknowledges an epoch while the next one is in flight; the guest
-// writes the same pages all the time, so that each clear takes them from the
-// epoch before.
+// The sender acknowledges each epoch while the next one is in flight. The guest
+// writes the same pages all the time, so each clear moves them from the
+// previous epoch to the new one.
 TEST_F(DirtyLogAcknowledgeTest,
        AcknowledgementsInTheMiddleAdvanceTheOldestSeal) {
   for (int64_t round = 0; round <= 6; ++round) {
@@ -54,7 +53,8 @@ TEST_F(DirtyLogAcknowledgeTest,
     ASSERT_TRUE(Acknowledge(epoch - 1).ok());
     EXPECT_EQ(log_.State().undelivered_since, now_);
   }
-  // Without acknowledgements it stays, however many epochs come.
+  // Without acknowledgements the oldest seal stays the same, however many
+  // epochs follow.
   for (int64_t round = 1; round <= 10; ++round) {
     Mark(0, {1, 2});
     now_ = At(160 + 10 * round);
@@ -79,7 +79,8 @@ TEST_F(DirtyLogAcknowledgeTest, AcknowledgementsOfPagesAdvanceTheOldestSeal) {
   }
 }
 
-// All of epoch 5 was cleared again in 6: it was not delivered meanwhile.
+// All pages of epoch 5 were cleared again in epoch 6, and were not delivered in
+// between.
 TEST_F(DirtyLogAcknowledgeTest, WhatWasClearedAgainWaitsSinceItsFirstSeal) {
   for (const int64_t second : {110, 120}) {
     Mark(0, {1, 2});
@@ -162,7 +163,8 @@ TEST_F(DirtyLogAcknowledgeTest,
   Mark(0, {2});
   Seal();
   ASSERT_TRUE(Clear(0, 6, {2}).ok());
-  // 1 is in flight since epoch 5, 2 again since 6, 3 is sealed, 4 is clean.
+  // Page 1 is in flight since epoch 5, page 2 again since epoch 6. Page 3 is
+  // sealed, page 4 is clean.
   const auto result = AcknowledgePages(5, 0, {1, 2, 3, 4});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->acknowledged_page_count, 1u);

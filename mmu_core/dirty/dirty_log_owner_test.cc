@@ -109,7 +109,8 @@ TEST_F(DirtyLogOwnerTest, AcquiringAgainWithTheSameKeyTakesNothingOver) {
       Reason::kLogChanged);
 }
 
-// The lease runs out between a clear and its acknowledgement; nobody came.
+// The lease runs out between a clear and its acknowledgement. No other client
+// has taken the log over.
 TEST_F(DirtyLogOwnerTest, AnOwnerThatIsLateGoesOnIfNobodyTookOver) {
   Mark(0, {1});
   Seal();
@@ -119,8 +120,8 @@ TEST_F(DirtyLogOwnerTest, AnOwnerThatIsLateGoesOnIfNobodyTookOver) {
   EXPECT_EQ(log_.State().lease_end, At(1030));
 }
 
-// A takeover that comes while the former owner seals waits for it: the seal is
-// answered, its pages are the new owner's.
+// A takeover during a seal waits for the seal. The former owner gets its
+// answer, and the new owner gets the sealed pages.
 TEST_F(DirtyLogOwnerTest, ATakeoverBesideASealLosesNothing) {
   Mark(0, {1});
   Interleaving threads;

@@ -383,8 +383,9 @@ TEST_F(DirtyLogTest, LookingWaitsForNoSeal) {
   EXPECT_EQ(log_.State().open_epoch, 6u);
 }
 
-// vCPUs that mark, an owner that seals, clears and acknowledges, and others
-// that take over: each mark is delivered after it was made, or still there.
+// vCPUs mark pages, an owner seals, clears and acknowledges, and other owners
+// take over. In the end each page is undelivered, or was copied after its last
+// write.
 TEST_F(DirtyLogTest, MarksBesideEveryMoveAreNeverLost) {
   std::vector<std::atomic<uint64_t>> written(kSlotPages);  // versions
   std::vector<uint64_t> delivered(kSlotPages);

@@ -147,7 +147,7 @@ TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
           "dirty_log_start", "dirty_log_seal", "dirty_log_clear", "aged_pages",
           "aging", "page_faults", "page_fault_time", "ring_full_exits",
           "page_tables"));
-  // GetDirtyRate shows one, a workload's statistics the others.
+  // GetDirtyRate shows dirty_log_faults, a workload's statistics the others.
   EXPECT_THAT(
       NamesOf([](const Row& row) { return !IsMetric(row) && !row.listed; }),
       UnorderedElementsAre("dirty_log_faults", "faults", "slow_faults",

@@ -52,7 +52,7 @@ inline Reason ReasonOf(const absl::Status& status) {
   return DetailOf(status).reason;
 }
 
-// A log of the slots 0 and 3, owned by alice, whose key is 1.
+// A log of the slots 0 and 3. Its owner is alice, with key 1.
 class DirtyLogFixture : public ::testing::Test {
  protected:
   std::shared_ptr<SlotLog> NewSlot(uint32_t slot,

@@ -22,7 +22,7 @@ std::string SealOnce(const TestClient&, const Guest& guest) {
   return guest.Seal().log_id;
 }
 
-// Dirty pages of the open epoch alone.
+// Makes dirty pages in the open epoch only.
 std::string WriteOnly(const TestClient&, const Guest& guest) {
   guest.StartDirtyLog();
   guest.WritePages(5);
@@ -35,7 +35,7 @@ std::string SealTwice(const TestClient& client, const Guest& guest) {
   return log_id;
 }
 
-// Pages of four epochs are in flight, and one is sealed; the fifth.
+// Takes pages of four epochs into flight and seals a fifth epoch.
 std::string FillFlights(const TestClient& client, const Guest& guest) {
   guest.StartDirtyLog();
   v1::SealDirtyLogRequest seal;
@@ -52,7 +52,7 @@ std::string FillFlights(const TestClient& client, const Guest& guest) {
   return "";
 }
 
-// Somebody else has acquired the log.
+// Another owner acquires the log.
 std::string TakeOver(const TestClient& client, const Guest& guest) {
   guest.StartDirtyLog();
   v1::AcquireDirtyLogRequest acquire;
@@ -64,7 +64,7 @@ std::string TakeOver(const TestClient& client, const Guest& guest) {
   return "";
 }
 
-// A start that takes for ever is at work.
+// Begins a start of the log that never ends by itself.
 std::string StartSlowly(const TestClient& client, const Guest& guest) {
   v1::StartDirtyLogRequest request;
   request.set_vm(guest.name());

@@ -19,8 +19,8 @@ struct ErrorCase {
   grpc::StatusCode code;
   const char* method;
   const char* request;
-  const char* field;     // of the ErrorInfo; "" when it has none
-  const char* mentions;  // in the message: the value, the name, the limit
+  const char* field;     // of the ErrorInfo; "" if it has none
+  const char* mentions;  // part of the message: a value, a name, a limit
   std::function<std::string(const TestClient&, const Guest&)> prepare = nullptr;
 };
 

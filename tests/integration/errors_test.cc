@@ -24,7 +24,7 @@
 namespace mmud::integration {
 namespace {
 
-// Reasons that no test can provoke, each with why.
+// Reasons that no test can provoke, each with an explanation.
 const std::map<std::string, std::string>& NotProvoked() {
   static const auto* const kReasons = new std::map<std::string, std::string>{
       {"ERROR_REASON_UNSPECIFIED", "never sent"},
@@ -46,7 +46,8 @@ const std::set<std::string>& Budgets() {
   return *kBudgets;
 }
 
-// A daemon with little address space, a bad trace and one VM per case.
+// Starts a daemon with little address space and a damaged trace. Each case has
+// one VM.
 class ErrorsTest : public ::testing::Test {
  protected:
   ErrorsTest() {

@@ -98,8 +98,8 @@ def floors_by_folder():
 FLOOR_OF = floors_by_folder()
 
 
-# These work on memslots and ranges, whichever MMUs a VM has: they ask MmuSet
-# (vm/core/mmu_set.h) and no MMU.
+# These files work on memslots and ranges for any MMUs of a VM. They use MmuSet
+# (vm/core/mmu_set.h) and no single MMU.
 ASK_ALL_MMUS = {"vm/jobs", "vm/logging", "vm/slots"}
 MMUS = {"shadow", "tdp"}
 

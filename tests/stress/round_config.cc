@@ -10,7 +10,7 @@
 namespace mmu::stress {
 namespace {
 
-// What of the rest fits to a mode.
+// Chooses the values that depend on the mode.
 void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
   using Mode = GuestPagingConfig::Mode;
   GuestPagingConfig& paging = config->guest_paging;
@@ -23,7 +23,7 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
     paging.mode = Mode::k4Level;
   }
   if (paging.mode == Mode::k5Level) config->root_levels = 5;
-  // Each process has at least one large page, and tables.
+  // Each process has at least one large page, besides its tables.
   const uint64_t large = paging.mode == Mode::k32Bit ? 1024 : 512;
   const uint64_t share =
       (kMigratedPages + kOtherPages) / static_cast<uint64_t>(config->vcpus) -
@@ -102,7 +102,7 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
   config.pml = config.mmu != MmuMode::kTdpShadow &&
                config.format == EntryFormat::kEpt && config.ad_bits &&
                random() % 2 == 0;
-  // A ring that a CPU's log goes into has room for all of it.
+  // The ring must have room for all of a CPU's log.
   if (config.pml && config.dirty_ring_entries == 256) {
     config.dirty_ring_entries = 1024;
   }

@@ -36,7 +36,7 @@ struct RoundConfig {
   VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
   VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
   absl::Duration duration = absl::Seconds(2);
-  bool nx_huge_pages = false;  // switch the mitigation on and off, and recover
+  bool nx_huge_pages = false;  // switch the mitigation, and recover
   // 0, or n: in each migration, drop the n-th mark of a page that was dirty and
   // cleared twice before in that migration (testing/fault_injection.h).
   uint64_t drop_mark = 0;

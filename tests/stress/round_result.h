@@ -18,12 +18,12 @@ enum class Operation : uint8_t {
   kRecover,     // recover huge pages
   kAge,         // test and clear, or test, a random range
   kZap,         // zap leaves without the guest's knowledge
-  kInvalidate,  // the host takes pages away, and they come back
+  kInvalidate,  // the host takes pages away and brings them back
   kProtect,     // the host makes pages read-only for a while
   kResetRings,  // harvest dirty rings, or not, and reset them
   kChangeNx,    // NX mitigation on or off, or its recovery's pace
   kLogOther,    // start or stop the log of another slot
-  kClearOther,  // seal and clear that log
+  kClearOther,  // seal and clear that slot
   kSlotCreate,
   kSlotDelete,
   kSlotMove,

@@ -54,7 +54,7 @@ void NxRecovery::SetMitigated(bool on) {
   {
     MutexLock slots(vm_.slots.slots_lock);
     vm_.nx_huge_pages.SetMitigated(on);
-    // Existing mappings follow the old rule.
+    // Existing mappings were made under the old setting.
     vm_.mmus.FastZapAll(LockOp::kZap, nullptr);
   }
   EnsureWorker();

@@ -16,7 +16,8 @@
 namespace mmu {
 namespace {
 
-// Puts pages in flight, and re-protects those that no ring reset re-protects.
+// Puts pages in flight. Write-protects them again, unless the reset of a ring
+// does so.
 absl::StatusOr<ClearResult> ClearLocked(VmCore& vm, VmDirtyLog& log,
                                         const LogCall& call, uint32_t slot_id,
                                         uint64_t epoch, uint64_t first_page,
