@@ -372,7 +372,7 @@ TEST_F(DirtyLogCommandsTest, TokenOfALogThatIsGoneIsForgotten) {
   EXPECT_EQ(result.exit_code, kExitConflict);
   EXPECT_TRUE(Contains(result.err, "belongs to 'other' since 2026-"))
       << result.err;
-  EXPECT_TRUE(Contains(result.err, "there is no owner token of it"))
+  EXPECT_TRUE(Contains(result.err, "the owner token of this log is not in"))
       << result.err;
   EXPECT_TRUE(Contains(result.err, "dirty-log peek fake")) << result.err;
   EXPECT_FALSE(std::filesystem::exists(TokenFile()));

@@ -645,7 +645,7 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
       ->required()
       ->expected(1);
   AddRanges(command, "--pages", &clear->pages,
-            "only these pages of it (default: all of it)");
+            "only these pages of the slot (default: all)");
   Run(command, context, clear, Clear);
 
   auto ack = std::make_shared<AckArguments>();
@@ -667,7 +667,7 @@ void AddDirtyPageCommands(CLI::App& group, Context& context) {
             "only this part of the slot; ends on multiples of 64 pages")
       ->expected(1);
   AddRanges(command, "--pages", &ack->pages,
-            "only these pages of it (default: all of it)");
+            "only these pages of the slot (default: all)");
   Run(command, context, ack, Ack);
 
   auto harvest = std::make_shared<HarvestArguments>();

@@ -130,7 +130,7 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
   command->add_flag("--readonly", set->readonly,
                     "the guest cannot write to the memslot");
   command->add_option("--etag", set->etag,
-                      "only if the slot is still as this etag says");
+                      "only if the slot still has this etag");
   Run(command, context, set, Set);
 
   auto deletion = std::make_shared<DeleteArguments>();
@@ -141,7 +141,7 @@ void AddMemslotCommands(CLI::App& app, Context& context) {
   AddVm(command, &deletion->vm);
   AddSlot(command, &deletion->slot);
   command->add_option("--etag", deletion->etag,
-                      "only if the slot is still as this etag says");
+                      "only if the slot still has this etag");
   command->add_flag("--discard", deletion->discard,
                     "discard dirty pages that were not acknowledged");
   Run(command, context, deletion, Delete);

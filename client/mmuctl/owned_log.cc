@@ -201,7 +201,7 @@ absl::StatusOr<StoredOwner> AsOwner(
     if (!log.ok()) return log.status();
     return OwnedBy(
         context, *log, vm,
-        absl::StrCat(", and there is no owner token of it in ", path), {});
+        absl::StrCat(", and the owner token of this log is not in ", path), {});
   }
   if (ReasonOf(refusal) != v1::LOG_OWNED) return refusal;
   return WithOwner(

@@ -298,8 +298,8 @@ absl::StatusOr<std::optional<StoredOwner>> OwnerStore::LoadFile(
     if (errno == ELOOP) {
       return absl::FailedPreconditionError(absl::StrCat(
           path,
-          " is a symlink, which is not followed: whoever made it may know the "
-          "token that it leads to; ",
+          " is a symlink, which is not followed: another user may have made it "
+          "and know the token that it leads to; ",
           AcquireHint(vm, mmuctl_)));
     }
     return Failed("read", path);

@@ -197,7 +197,7 @@ void AddSplitCommands(CLI::App& app, Context& context) {
                  "mmuctl split update alpha --max-lock-hold 50us");
   AddOperation(command, context, &update->operation);
   command->add_option("--etag", update->etag,
-                      "only if the split is still as this etag says");
+                      "only if the split still has this etag");
   AddThrottle(command, &update->throttle);
   command->callback([&context, update] {
     // Check this before the daemon is asked for the operation.

@@ -369,9 +369,10 @@ void AddCreate(CLI::App& vm, Context& context) {
           "name of the new VM: a-z, 0-9 and '-'")
       ->required();
   command->add_option("--vcpus", arguments->vcpus, "vCPUs (default: 1)");
-  CLI::Option* memory = AddBytes(command, "--memory", &arguments->memory_bytes,
-                                 "one memslot of this size at address 0; "
-                                 "without it and --memslot the VM has none");
+  CLI::Option* memory =
+      AddBytes(command, "--memory", &arguments->memory_bytes,
+               "one memslot of this size at address 0; "
+               "without this and --memslot the VM has no memslot");
   memory->check([](const std::string& text) -> std::string {
     const absl::StatusOr<int64_t> bytes = ParseBytes(text);
     if (!bytes.ok() || *bytes != 0) return "";
@@ -459,7 +460,7 @@ void AddUpdate(CLI::App& vm, Context& context) {
       "new maximum number of shadow pages, at least 64; if the VM has more, "
       "the oldest are zapped");
   command->add_option("--etag", arguments->etag,
-                      "only if the VM is still as this etag says");
+                      "only if the VM still has this etag");
   Run(command, context, arguments, Update);
 }
 
@@ -509,7 +510,7 @@ void AddVmCommands(CLI::App& app, Context& context) {
                        "mmuctl vm delete alpha");
   AddVm(command, deletion->mutable_name());
   command->add_option("--etag", *deletion->mutable_etag(),
-                      "only if the VM is still as this etag says");
+                      "only if the VM still has this etag");
   command->add_flag_function(
       "--force", [deletion](int64_t) { deletion->set_force(true); },
       "discard pages of the dirty log that were not acknowledged");
