@@ -151,9 +151,9 @@ class Vm {
   // Copies guest memory to `out` word by word; a vCPU that writes meanwhile
   // leaves each 8-byte word old or new. `gpa` and size multiples of 8. OUT_OF_
   // RANGE GPA_OUT_OF_RANGE if not wholly inside slots; FAILED_PRECONDITION
-  // NO_CONTENTS for a metadata-only slot, HOST_FRAME_MISSING if whoever lends
-  // the memory has no frame to give, for which this may wait for about a second
-  // a page.
+  // NO_CONTENTS for a metadata-only slot, HOST_FRAME_MISSING if the lender of
+  // the memory cannot provide a frame. May wait for about a second for each
+  // missing frame.
   absl::Status ReadMemory(Gpa gpa, absl::Span<std::byte> out) const;
   // NO_CONTENTS if there is such a slot in `ranges`; reads nothing.
   absl::Status CheckContents(const std::vector<GfnRange>& ranges) const;

@@ -1,4 +1,4 @@
-// A whole VM: its core, its vCPUs and what runs them.
+// A whole VM: its core, its vCPUs, its workload runner and its NX recovery.
 
 #ifndef MMU_CORE_VM_VM_STATE_H_
 #define MMU_CORE_VM_VM_STATE_H_

@@ -3,7 +3,7 @@
 //
 //   value     meaning
 //   off       huge pages may be executed
-//   force     they may not, whatever the processor is
+//   force     huge pages may not be executed, on any processor
 //   auto      as force on processors with the iTLB multi-hit erratum, else off
 //   never     off, and no VM will ever have it on; only while there is no VM
 // Also 0, n, N, 1, y, Y, on.
@@ -66,8 +66,8 @@ class NxParameters {
   void SetRecovery(const NxRecoverySettings& settings);
   NxRecoverySettings recovery() const;
 
-  // From Register to Unregister the VM is told of changes. Register calls
-  // on_mitigation if the mitigation is on.
+  // From Register to Unregister the VM's listener is called on each change.
+  // Register calls on_mitigation if the mitigation is on.
   void Register(Listener* vm);
   void Unregister(Listener* vm);
 

@@ -1,4 +1,5 @@
-// What the shadow MMU needs of its VM: the memslots and the other MMUs.
+// The shadow MMU's access to its VM: finds memslots, and write-protects a gfn
+// in the other MMUs.
 
 #ifndef MMU_CORE_VM_CORE_SHADOW_HOOKS_H_
 #define MMU_CORE_VM_CORE_SHADOW_HOOKS_H_

@@ -54,7 +54,8 @@ enum class MmuMode : uint8_t {
   // The same, made of direct shadow pages, as KVM with tdp_mmu=N (PF-43).
   kTdpShadow,
   // No second stage: the guest's own tables are shadowed, as KVM with ept=N or
-  // npt=N. `format` must be kNpt, whose layout ordinary tables have.
+  // npt=N. `format` must be kNpt, whose entries have the layout of ordinary
+  // page tables.
   kShadow,
   // The TDP MMU for the guest, L1, and shadow pages for the EPT or NPT tables
   // (like `format`) that L1 makes for its own guest, L2 (SHD-60).

@@ -90,8 +90,8 @@ absl::StatusOr<ClearResult> ClearBitmap(VmCore& vm, uint32_t slot_id,
                                         absl::Span<const uint64_t> mask,
                                         MmuCost* cost) {
   if (absl::Status s = CheckHasBitmaps(vm); !s.ok()) return s;
-  // KVM misses the bitmap before it checks against the end of the slot, so this
-  // is not SlotForRange, whose calls need no bitmap.
+  // KVM refuses a slot without a bitmap before it compares the range with the
+  // slot's end. SlotForRange compares the range first, so it is not used here.
   if (absl::Status s = CheckClearRange(0, first_page, page_count, mask.size());
       !s.ok()) {
     return s;

@@ -30,12 +30,12 @@ struct HvaRange {
   Hva end;
 };
 
-// Called before the host removes the pages of `range`, including those that it
-// only touches. Unmaps the whole host pages in every root, even in roots that
-// are being torn down (TDP-39), and flushes before it returns. Memslots do not
-// change until the matching End. Takes mmu_lock for write, but only if a slot
-// has such pages (AGE-02); with MayYield::kNo does not release it in between
-// (AGE-03). Not inside an RCU section.
+// Called before the host removes the pages of `range`, including pages of which
+// it contains only a part. Unmaps the whole host pages in every root, even in
+// roots that are being torn down (TDP-39), and flushes before it returns.
+// Memslots do not change until the matching End. Takes mmu_lock for write, but
+// only if a slot has such pages (AGE-02); with MayYield::kNo does not release
+// it in between (AGE-03). Not inside an RCU section.
 void InvalidateRangeStart(VmCore& vm, HvaRange range, MayYield may_yield);
 // Called after the host's change, with the same `range`.
 void InvalidateRangeEnd(VmCore& vm, HvaRange range);

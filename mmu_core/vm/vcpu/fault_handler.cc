@@ -191,8 +191,8 @@ absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
 absl::StatusOr<PrefetchResult> HandlePrefetch(VmCore& vm, Vcpu& vcpu, Gfn gfn,
                                               Level* level) {
   if (absl::Status status = vcpu.EnsureRoot(); !status.ok()) return status;
-  // Tables are taken before the section, as for a fault whose slow path this
-  // is.
+  // Fills the table cache before the RCU read section, as the slow path of a
+  // fault does.
   if (absl::Status status = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
       !status.ok()) {
     return status;

@@ -7,12 +7,11 @@
 // HandleShadowFault (shadow_fault.h) handles a fault. It first walks the
 // guest's own tables:
 //   - If they forbid the access, the access returns kGuestFault, and the
-//   guest's
-//     kernel or L1 handles it.
+//     guest's kernel or L1 handles it.
 //   - If they allow it, the shadow MMU maps the page: memslot, frame, mmu_lock
 //     for write, ShadowFaults (shadow/shadow_faults.h).
 //   - A write to a page table of the guest that stays write-protected is
-//     emulated, and the shadow MMU is told (SHD-40).
+//     emulated, and the shadow MMU is notified (SHD-40).
 //
 // A vCPU has a ShadowVcpu if its VM has a shadow MMU. Like the vCPU, it belongs
 // to the vCPU's thread.

@@ -21,7 +21,8 @@ struct ShadowWalkParts {
   const SpteFormat& format;
   const MmioFormat& mmio;
   const HostMemory& memory;
-  // The processor's own rules: CR0.WP counts as set, whatever the guest sets.
+  // The processor's own rules: CR0.WP counts as set, even if the guest clears
+  // it.
   const PermissionTable& permissions;
 };
 

@@ -36,7 +36,8 @@ struct WalkResult {
   Spte mmio;  // set with kReserved
 };
 
-// The tables and how to reach what they map; constant during a walk.
+// The tables, the formats of their entries and the memory that they map;
+// constant during a walk.
 struct WalkedTables {
   const SpteFormat& format;
   const MmioFormat& mmio;

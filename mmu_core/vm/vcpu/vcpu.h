@@ -72,7 +72,7 @@ class Vcpu {
   AccessOutcome Access(Gpa gpa, AccessKind kind, uint64_t* word) {
     stats_.accesses.Add();
     if (kind == AccessKind::kWrite) stats_.writes.Add();
-    // Nearly all accesses end here: no request, and the TLB knows the page.
+    // Nearly all accesses end here: no request, and the TLB has a translation.
     if (ABSL_PREDICT_TRUE(gate_.BeginAccess() == 0)) {
       if (const TlbEntry* entry = tlb_.Lookup(ToPageNumber(ToGfn(gpa)));
           entry != nullptr && CanUse(*entry, kind)) {
