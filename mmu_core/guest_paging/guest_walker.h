@@ -8,8 +8,8 @@
 // bits as hardware does: each by one compare-exchange, so that an entry that
 // the guest changes meanwhile is never overwritten. It changes none of the
 // host's tables and takes no lock. The guest may edit its tables between the
-// walk and the use of its result, so each step of the result has what is needed
-// to read the entry again.
+// walk and the use of its result, so each step of the result has the data
+// needed to read the entry again.
 //
 // Next: guest_paging/guest_paging_mode.h for entries,
 // guest_paging/permission_table.h for rights.

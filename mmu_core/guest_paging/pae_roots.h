@@ -2,7 +2,8 @@
 //
 // If the shadow tree starts with a PAE array (ROLE-20), entry (address >> 30) &
 // 3 points at a shadow page of level 2, and these four pages are counted as
-// roots. The guest's paging decides what they shadow:
+// roots. The table or memory that each of them shadows depends on the guest's
+// paging:
 //
 //   guest      page i
 //   4-byte     quadrant i of the guest's one page directory (ROLE-12)

@@ -1,8 +1,9 @@
 // The interface through which a VM's MMUs report to the auditor.
 //
-// An MMU knows its own tables; the VM knows what a leaf may map and whether its
-// next write would be noticed. So each MMU checks its own invariants and passes
-// every leaf to the sink, which checks the VM's invariants.
+// An MMU has only its own tables. The frame that a leaf may map, and whether
+// the next write through the leaf would be logged, depend on the VM's memslots
+// and logs. So each MMU checks its own invariants and passes every leaf to the
+// sink, which checks the VM's invariants.
 
 #ifndef MMU_CORE_MMU_AUDIT_SINK_H_
 #define MMU_CORE_MMU_AUDIT_SINK_H_

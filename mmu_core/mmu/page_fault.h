@@ -40,7 +40,7 @@ struct PageFault {
   Level req_level = Level::k4K;
   Level goal_level = Level::k4K;
   // The page is executed and the NX huge page mitigation is on: map small
-  // pages, whatever the slot allows (SPTE-51).
+  // pages, even if the slot allows huge ones (SPTE-51).
   bool huge_page_disallowed = false;
 
   // Without a slot: the MMIO SPTE to install (SPTE-41).

@@ -44,8 +44,9 @@ struct ShadowPageInfo {
 
 // The filter of a listing; a page must match all of it.
 struct ShadowPageFilter {
-  GfnRange gfns =
-      {};         // the guest's table, or what a direct page maps; empty: any
+  // Selects pages for a guest's table at one of these gfns, and direct pages
+  // that map one of them. Empty: all.
+  GfnRange gfns = {};
   int level = 0;  // 1 to 5; 0: any
   enum class Sync : uint8_t { kAny, kUnsync } sync = Sync::kAny;
   std::optional<MmuKind> owner = std::nullopt;

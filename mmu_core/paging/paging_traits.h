@@ -43,8 +43,8 @@ concept PageTableEntry = std::regular<E> && std::is_trivially_copyable_v<E> &&
   // replace the entry, and the hardware sees no mapping in it.
   { entry.IsFrozen() } -> std::same_as<bool>;
   // A present entry is either a leaf, which maps memory, or a pointer to a
-  // table. At level 1 every present entry is a leaf, whatever its bits would
-  // mean at another level.
+  // table. At level 1 every present entry is a leaf, even if its bits would
+  // mean a table at another level.
   { entry.IsPresentLeaf(level) } -> std::same_as<bool>;
   { entry.IsPresentTable(level) } -> std::same_as<bool>;
 };

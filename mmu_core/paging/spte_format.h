@@ -30,7 +30,8 @@
 // the nested guest's addresses (SPTE-04).
 //
 // The software bits and why they exist:
-//   MMU-present    in use, whatever the hardware may do with it (SPTE-02).
+//   MMU-present    the entry is in use, even if its hardware bits grant no
+//                  access (SPTE-02).
 //   host-writable  the host allows writes to the page; fixed while present.
 //   MMU-writable   the MMU allows writes: if W is clear nevertheless, W was
 //                  cleared to log the first write, and the fast page fault may

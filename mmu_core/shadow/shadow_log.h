@@ -3,8 +3,8 @@
 // SPTE-35).
 //
 // All of it is lazy: MMU-writable stays, and TLBs may still allow writes until
-// the caller flushes. A later operation that clears MMU-writable flushes
-// whatever W is (TLB-08). Permanent write protection is
+// the caller flushes. A later operation that clears MMU-writable flushes even
+// if W is already clear (TLB-08). Permanent write protection is
 // ShadowLinks::WriteProtectGfn.
 
 #ifndef MMU_CORE_SHADOW_SHADOW_LOG_H_

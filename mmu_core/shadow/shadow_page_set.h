@@ -57,7 +57,8 @@ class ShadowPageSet {
   ShadowPageSet& operator=(const ShadowPageSet&) = delete;
 
   static int ChainOf(Gfn gfn);
-  // The first page of `gfn`'s chain, whatever its gfn; then hash_next.
+  // The first page of `gfn`'s chain. The pages of a chain have different gfns;
+  // hash_next is the next page.
   ShadowPageState* FirstInChain(Gfn gfn) const { return chains_[ChainOf(gfn)]; }
   // The first page of chain `chain` < kChains.
   ShadowPageState* FirstInChain(int chain) const { return chains_[chain]; }

@@ -87,9 +87,9 @@ class ShadowZap {
   ZapOutcome Prepare(const MmuWriteLocked& lock, ShadowPageState& page,
                      ZappedPages& zapped);
 
-  // Empties the SPTE, whatever it is: a leaf, a link or an MMIO SPTE; present
-  // or not. If that leaves a child of a nested guest's page without a parent,
-  // and TDP is enabled and the child is no root, the child is zapped with
+  // Empties an SPTE of any kind: a leaf, a link or an MMIO SPTE; present or
+  // not. If that leaves a child of a nested guest's page without a parent, and
+  // TDP is enabled and the child is no root, the child is zapped with
   // everything below it; other children stay and can be found again (SHD-21).
   // Returns the number of pages added to `zapped`. The caller flushes if the
   // SPTE was present.

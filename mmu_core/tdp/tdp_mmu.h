@@ -166,9 +166,9 @@ class TdpMmu {
                      const HoldLimit& limit = {});
 
   // Replaces tables by the huge leafs that they were split from, wherever slot
-  // and host allow that (TDP-52) and the host is not invalidating a page of the
-  // huge page; there the next fault maps what it can. One flush at the end or
-  // before a yield. REQUIRES: `slot` does not log dirty pages; slots_lock.
+  // and host allow that (TDP-52). Keeps a table if the host is invalidating a
+  // page that the huge leaf would map. One flush at the end or before a yield.
+  // REQUIRES: `slot` does not log dirty pages; slots_lock.
   RecoverOutcome Recover(MmuReadLocked& lock, const Memslot& slot,
                          GfnRange range, MmuCost* cost,
                          const HoldLimit& limit = {});

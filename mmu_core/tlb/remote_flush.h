@@ -86,8 +86,8 @@ class RemoteTlb {
 
   // Counts a flush that was considered and found unnecessary.
   void CountElided(FlushReason reason);
-  // A vCPU emptied its own TLB of what it had from `mmu`, without being asked
-  // by Flush.
+  // Counts a vCPU that dropped the translations of `mmu` from its own TLB,
+  // without a request from Flush.
   void CountVcpuFlush(MmuKind mmu, FlushReason reason);
 
   FlushMetrics Snapshot() const;

@@ -1,7 +1,7 @@
 // The TLB of one model vCPU: translations that the vCPU uses without walking
-// the tables again. It deliberately keeps stale translations until it is told
-// to flush, so that a flush that an MMU forgets shows as a wrong access
-// (TLB-12).
+// the tables again. It deliberately keeps stale translations until a flush is
+// requested: if an MMU forgets a flush, a later access uses a stale translation
+// and a test fails (TLB-12).
 
 #ifndef MMU_CORE_TLB_VCPU_TLB_H_
 #define MMU_CORE_TLB_VCPU_TLB_H_
