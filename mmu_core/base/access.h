@@ -16,7 +16,7 @@ enum class Privilege : uint8_t {
   kUser,
   kSupervisor,
   // The processor's own access to a system structure such as the GDT: a
-  // supervisor access at any CPL, and SMAP holds whatever RFLAGS.AC says.
+  // supervisor access at any CPL. SMAP applies even if RFLAGS.AC is set.
   kImplicitSupervisor,
 };
 

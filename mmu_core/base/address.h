@@ -6,10 +6,11 @@
 // named function, so that `grep ToGfn` finds each of them.
 //
 // The kinds (mmu-behaviour section 1):
-//   Gva      guest-virtual address: what the guest's own tables translate
+//   Gva      guest-virtual address: translated by the guest's own page tables
 //   Gpa/Gfn  guest-physical address / guest frame number (gpa >> 12)
-//   PageNumber  4 KiB page of what a vCPU translates: a guest-physical frame
-//            on a second stage, a guest-virtual page on shadow pages
+//   PageNumber  number of a 4 KiB page in the address space that a vCPU's
+//            tables translate: guest-physical on a second stage,
+//            guest-virtual on shadow pages
 //   Hva      virtual address in this process that backs a memslot
 //   Hpa/Pfn  host-physical address / host frame number. This process does not
 //            know real physical addresses; `HostMemory` gives every backing a

@@ -1,9 +1,9 @@
 // Clocks passed as arguments, so that tests control the time.
 //
 // Only the monotonic clock measures durations. The wall clock tells people when
-// something happened, and its keeper may set it forwards and backwards while
-// the program runs. Durations, expiry, pacing and rates use the monotonic
-// clock, whose one type is MonotonicTime. Nothing converts between
+// something happened, and an administrator or NTP may set it forwards and
+// backwards while the program runs. Durations, expiry, pacing and rates use the
+// monotonic clock, whose one type is MonotonicTime. Nothing converts between
 // MonotonicTime and the wall clock's absl::Time, and mmu_core never reads a
 // wall clock (//tests/layering).
 

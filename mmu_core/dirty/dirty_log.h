@@ -9,8 +9,8 @@
 // again.
 //
 // The life of a page, and why no move between sets loses it: slot_log.h,
-// INV-10. The owner, who alone may move pages: log_owner.h. The protocol in all
-// interleavings of two owners that die, retry and take over:
+// INV-10. The owner, the only caller that may move pages: log_owner.h. The
+// protocol in all interleavings of two owners that die, retry and take over:
 // models/dirty_log_protocol.pml.
 //
 // Rules for other processes, on which the guarantee depends too:
@@ -82,8 +82,8 @@ class DirtyLog {
   // A seal that was admitted before 1 contains all writes before it.
   // Undelivered pages are counted after 2.
   enum class Begin : uint8_t { kOpen, kClosed };
-  // The first epoch is `first_epoch`, at least 1. No other thread knows `slots`
-  // yet.
+  // The first epoch is `first_epoch`, at least 1. No other thread accesses
+  // `slots` yet.
   DirtyLog(LogId id, uint64_t first_epoch, const LogClaim& claim, Slots slots,
            MonotonicTime now, Begin begin = Begin::kOpen);
 

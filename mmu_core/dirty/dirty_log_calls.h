@@ -43,13 +43,13 @@ struct StartResult {
   uint64_t split_1g_count = 0;
 };
 
-// What a log says of one slot, and how the slot logs.
+// The state of one slot in a log, and how the slot logs its pages.
 struct SlotLogView {
   SlotLogState state;
   SlotLogConfig config;
 };
 
-// What to do if a log or slot is to end while it has unacknowledged pages.
+// The action if a log or slot is to end while it has unacknowledged pages.
 enum class Undelivered : uint8_t { kRefuse, kDiscard };
 
 // Whether to restore the slots' huge pages when their log ends (DL-06).
@@ -57,9 +57,10 @@ enum class RecoverOnStop : uint8_t { kNo, kYes };
 
 // Stopping a log: the caller and the conditions.
 struct DirtyLogStop {
-  // The owner's call. Without it the log is stopped by force, whoever owns it.
+  // The owner's call. Without it the log is stopped by force, without a check
+  // of its owner.
   absl::optional<LogCall> by = absl::nullopt;
-  // For a stop by force: the log to stop; without it, whichever log there is.
+  // For a stop by force: the log to stop; without it, the current log.
   absl::optional<LogId> log_id = absl::nullopt;
   Undelivered undelivered = Undelivered::kRefuse;
   RecoverOnStop recover = RecoverOnStop::kNo;

@@ -75,7 +75,7 @@ class LogOwner {
 
   enum class Force : uint8_t { kNo, kYes };
   enum class Acquired : uint8_t {
-    kNewly,    // somebody else owned the log: the caller takes over
+    kNewly,    // another caller owned the log: this one takes over
     kAlready,  // the caller was the owner: its lease is renewed, and is as long
                // as `claim` says from now on
   };

@@ -3,7 +3,7 @@
 //
 // The frames of such memory come and go. A page may never have been touched,
 // its owner may have given it back to the host, or it may be unreadable at the
-// moment. So each page has a state, which the lender knows:
+// moment. So each page has a state, which the lender returns:
 //
 //   kMissing    there is no frame: the page can be neither mapped nor read
 //   kReadOnly   there is a frame, which may be read
@@ -13,8 +13,8 @@
 //   fewer rights  only between the start and the end of an invalidation of the
 //                 page (vm/slots/host_notifier.h); kMissing is fewer rights
 //
-// KVM asks the same of the host: a page is faulted in whenever it is wanted,
-// but it does not go without a notifier's call.
+// KVM relies on the same rule: the host can fault a page in at any time, but
+// removes a page only with a call of the MMU notifier.
 //
 // Consequences of a missing frame:
 //   - A fault, a pre-fault, a read of guest memory and a walk of a guest's own
@@ -73,7 +73,7 @@ class FrameLender {
 
   // Gets the page a frame, and for a write the right to write to it, if the
   // page can have that right at all: kReady may leave it read-only. May block
-  // for some milliseconds only, so that the caller can be stopped; then it
+  // for some milliseconds only, so that the caller can be stopped, and then
   // returns kNotYet. If no frame can be had, returns an error whose message
   // says why. Called with no lock held, outside of guest mode and of RCU read
   // sections. The result may be out of date at once.

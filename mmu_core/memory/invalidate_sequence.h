@@ -21,8 +21,8 @@
 //
 //   Announce ... Begin/AddRange ... End ... Conclude
 //
-// A fault that has to start again would have to do so for as long as the
-// invalidation goes on. WaitWhile lets it wait for the end instead.
+// Without a wait, a fault would start again and again until the invalidation
+// ends. WaitWhile makes it wait for the end instead.
 
 #ifndef MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_
 #define MMU_CORE_MEMORY_INVALIDATE_SEQUENCE_H_

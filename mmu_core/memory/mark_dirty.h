@@ -14,9 +14,9 @@ namespace mmu {
 // has no rings, or no vCPU runs). The mark goes into the ring if there is one,
 // else into the slot's bitmap if it has one. A slot that does not log gets no
 // mark at all (SLOT-53). Returns true if the page was clean; with a ring always
-// true, since a ring does not know. Lock-free. After the return every later
-// harvest or seal finds the mark. REQUIRES: slot.Contains(gfn); the calling
-// thread is that of the ring's vCPU.
+// true, since a ring does not record which pages are dirty already. Lock-free.
+// After the return every later harvest or seal finds the mark. REQUIRES:
+// slot.Contains(gfn); the calling thread is that of the ring's vCPU.
 bool MarkPageDirty(const Memslot& slot, Gfn gfn, DirtyRing* ring);
 
 // A hook for tests that must see the effect of a lost mark. Defined only by

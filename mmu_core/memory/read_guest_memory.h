@@ -16,7 +16,8 @@ namespace mmu {
 
 // The number of times that a read asks for the frame of one page. A lender
 // blocks for some milliseconds at each, so a read waits for about a second for
-// a frame that does not come or does not stay; nobody can stop it meanwhile.
+// a frame that does not come or does not stay; the read cannot be cancelled
+// meanwhile.
 inline constexpr size_t kMaxAsksPerPage = 100;
 
 // Copies guest memory of address space 0 to `out` word by word. If a vCPU
@@ -24,9 +25,8 @@ inline constexpr size_t kMaxAsksPerPage = 100;
 // for, which may block. `out` is undefined after an error. Takes no lock. Not
 // to be called inside an RCU read section. Errors:
 //
-//   INVALID_ARGUMENT     UNALIGNED (EINVAL): `gpa` and the size must be
-//   multiples
-//                        of 8
+//   INVALID_ARGUMENT     UNALIGNED (EINVAL): `gpa` or the size is not a
+//                        multiple of 8
 //   OUT_OF_RANGE         GPA_OUT_OF_RANGE: the range is not wholly inside
 //                        memslots
 //   FAILED_PRECONDITION  NO_CONTENTS: a memslot is metadata only

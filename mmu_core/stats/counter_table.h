@@ -2,8 +2,9 @@
 // counts. A row has the counter's name and meaning, says where the counter is
 // shown, and how the counters of several VMs are added up. All code that
 // copies, shows or adds up counters walks the table. So a new counter needs a
-// declaration (ShadowNumbers, VmNumbers, VcpuNumbers: what counts and what is
-// copied have one), the code that counts, and a row.
+// declaration, the code that counts, and a row. ShadowNumbers, VmNumbers and
+// VcpuNumbers declare a counter once, for the counting object and for its
+// snapshots.
 //
 // A row has one value, or one for each combination of its labels: the TLB
 // flushes, say, have one for each scope, reason and MMU.
@@ -88,8 +89,9 @@ struct CounterRow {
   const uint64_t& (*value)(const Snapshot&, const CounterIndex&) = nullptr;
   const LatencySnapshot& (*histogram)(const Snapshot&,
                                       const CounterIndex&) = nullptr;
-  // What is counted, from which CopyCounters takes the value or the histogram.
-  // Both are null if the number comes from elsewhere (mmu_lock, a ring).
+  // Reads the counter itself: CopyCounters copies the value or the histogram
+  // from there. Both are null if the number comes from elsewhere (mmu_lock, a
+  // ring).
   uint64_t (*live)(const typename Snapshot::Live&,
                    const CounterIndex&) = nullptr;
   LatencySnapshot (*live_histogram)(const typename Snapshot::Live&,

@@ -10,7 +10,8 @@
 namespace mmu {
 namespace {
 
-// Whole microseconds begun before the last: bounds belong to what is below.
+// The bucket of a duration. A duration that equals the upper bound of a bucket
+// belongs to that bucket: hence `nanos - 1`.
 int BucketOf(int64_t nanos) {
   if (nanos <= 0) return 0;
   const auto micros = static_cast<uint64_t>(nanos - 1) / 1000;

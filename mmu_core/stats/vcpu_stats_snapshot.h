@@ -17,7 +17,7 @@ namespace mmu {
 // A value. STAT-20..28 under KVM's names, then the project's own. The base has
 // the counters that are copied as they are.
 struct VcpuStatsSnapshot : VcpuNumbers<uint64_t, LatencySnapshot> {
-  using Live = VcpuCounters;  // counts what a snapshot copies
+  using Live = VcpuCounters;  // the counters that a snapshot copies
 
   uint64_t pf_taken = 0;
   uint64_t pf_fixed = 0;
@@ -44,7 +44,7 @@ struct VcpuStatsSnapshot : VcpuNumbers<uint64_t, LatencySnapshot> {
 
   // Both functions walk the table of counters (stats/counter_table.h).
   void Add(const VcpuStatsSnapshot& other);
-  // What happened since `earlier`, a copy of the same vCPUs.
+  // The counts since `earlier`, a snapshot of the same vCPUs.
   VcpuStatsSnapshot Since(const VcpuStatsSnapshot& earlier) const;
 };
 

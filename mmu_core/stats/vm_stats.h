@@ -35,7 +35,7 @@ struct MmuStatsSnapshot {
 // MMU, and those of the whole VM.
 struct VmStatsSnapshot : ShadowNumbers<uint64_t>,
                          VmNumbers<uint64_t, LatencySnapshot> {
-  using Live = VmCounters;  // counts what a snapshot copies
+  using Live = VmCounters;  // the counters that a snapshot copies
 
   LockMetrics lock;
   std::array<uint64_t, kLockOps> lock_hold_nanos{};  // of both modes

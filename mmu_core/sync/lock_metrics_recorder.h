@@ -1,4 +1,4 @@
-// Counts what mmu_lock costs.
+// Records the acquisitions, waits and holds of an mmu_lock.
 
 #ifndef MMU_CORE_SYNC_LOCK_METRICS_RECORDER_H_
 #define MMU_CORE_SYNC_LOCK_METRICS_RECORDER_H_

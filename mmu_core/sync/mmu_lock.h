@@ -111,7 +111,7 @@ inline bool ThisThreadHoldsMmuLock() {
 //
 //            held by                a fault      a reader     a writer
 //                                   arrives      arrives      arrives
-//   Free     nobody                 -> Read      -> Read      -> Drain
+//   Free     no thread              -> Read      -> Read      -> Drain
 //   Read     faults and readers     shares it    shares it    -> Drain if there
 //                                                             is no reader,
 //                                                             else -> ReadQ
@@ -119,7 +119,7 @@ inline bool ThisThreadHoldsMmuLock() {
 //   Drain    a writer, once the     queues       queues       queues
 //            faults have left
 //   Write    a writer               queues       queues       queues
-//   Grant    nobody, or faults      queues       queues       queues
+//   Grant    no thread, or faults   queues       queues       queues
 //
 //   from     to             when
 //   Read     Free           the last holder leaves
@@ -135,9 +135,9 @@ inline bool ThisThreadHoldsMmuLock() {
 // Threads may be queued in Drain and in Write as well. A queued thread waits
 // until the lock is granted to it, in queue order, either by a thread that
 // leaves the lock or by one that queues meanwhile. Grant lasts only while that
-// thread does so. The writer in Drain polls for the end of the faults: faults
-// are short and wake no waiter. NeedYield is true while any thread is queued,
-// and while the writer in Drain waits for a fault.
+// thread grants the lock. The writer in Drain polls for the end of the faults:
+// faults are short and wake no waiter. NeedYield is true while any thread is
+// queued, and while the writer in Drain waits for a fault.
 
 }  // namespace mmu
 

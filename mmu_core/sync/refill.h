@@ -52,7 +52,7 @@ class Reclaim {
 struct Refill {
   bool enough = false;  // the stock has what its owner needs
   // The pool's pieces that were in their grace period at that moment. A thread
-  // that counts a piece as such stays in an RCU read section from the count
+  // that adds a piece to this count stays in an RCU read section from then on
   // until it has handed the piece to RCU.
   uint64_t in_grace_period = 0;
 };

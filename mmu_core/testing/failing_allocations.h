@@ -36,7 +36,7 @@ struct Attempt {
 };
 
 // Runs `operation` and makes the `nth` allocation (from 1) that this thread
-// makes in it fail: operator new throws, or returns null if its form does; mmap
+// makes in it fail: operator new throws, or its nothrow form returns null; mmap
 // and memfd_create fail with ENOMEM. Only that allocation fails. Not within
 // another such call.
 Attempt FailOneAllocation(uint64_t nth,
