@@ -92,8 +92,7 @@ bool ConnectionAcceptor::Accept(const Listener& listener) {
       case ECONNABORTED:
         continue;
       default:
-        // Mostly EMFILE. Whatever the error is, accept is tried again after a
-        // while.
+        // Mostly EMFILE. After any error, accept is tried again after a while.
         why_no_room_ = absl::StrCat("accept4: ", std::strerror(errno));
         return false;
     }

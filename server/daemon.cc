@@ -69,7 +69,7 @@ constexpr const char* kSwitches[] = {"--allow_nx_huge_pages_opt_out",
                                      "--allow_remote_plaintext",
                                      "--enable_debug_service"};
 
-// "--max-vms=3" becomes "--max_vms=3", the only form that Abseil knows.
+// "--max-vms=3" becomes "--max_vms=3", the only form that Abseil accepts.
 std::vector<std::string> WithUnderscores(int argc, char** argv) {
   std::vector<std::string> arguments(argv, argv + argc);
   for (std::string& argument : arguments) {
@@ -102,7 +102,8 @@ sigset_t EndSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   if (!IsIgnored(SIGINT)) sigaddset(&signals, SIGINT);
-  // SIGHUP: the terminal is gone, or a unit is told to reload.
+  // SIGHUP is sent when the terminal is closed, or by a service manager as a
+  // request to reload.
   if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   return signals;
 }

@@ -1,6 +1,6 @@
-// Errors of the daemon's own, in the form that mmu_core's errors have
-// (mmu_core/base/error.h), plus the details that only an API has: resources
-// and delays. status_mapping.h turns both into what goes over the wire.
+// Errors of the daemon itself, in the form that mmu_core's errors have
+// (mmu_core/base/error.h), plus the details that only an API has: resources and
+// delays. status_mapping.h converts the errors of both to gRPC statuses.
 
 #ifndef SERVER_BASE_ERRORS_H_
 #define SERVER_BASE_ERRORS_H_

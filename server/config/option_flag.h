@@ -13,9 +13,9 @@
 
 namespace mmud {
 
-// A value that also knows whether it was given: a flag that is given wins over
-// the file, even with the default as its value. --help shows the default from
-// Config. An empty string is written as "".
+// A value, and whether the command line gave it. A flag that is given wins over
+// the configuration file, even with the default as its value. --help shows the
+// default from Config. An empty string is written as "".
 template <typename T>
 struct OptionFlag {
   OptionFlag() = default;

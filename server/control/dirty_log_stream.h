@@ -1,4 +1,5 @@
-// One stream of dirty pages: first the plan of what to send, then the reading.
+// One stream of dirty pages: first plans the memslots and pages to send, then
+// reads them.
 
 #ifndef SERVER_CONTROL_DIRTY_LOG_STREAM_H_
 #define SERVER_CONTROL_DIRTY_LOG_STREAM_H_

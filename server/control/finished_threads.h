@@ -1,4 +1,4 @@
-// Threads whose work has ended and that nobody has joined yet.
+// Threads whose work has ended and that are still to be joined.
 
 #ifndef SERVER_CONTROL_FINISHED_THREADS_H_
 #define SERVER_CONTROL_FINISHED_THREADS_H_

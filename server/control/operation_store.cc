@@ -121,7 +121,8 @@ void OperationStore::Run(const EntryPtr& entry) {
   const std::string vm = std::move(finished.vm);
   const absl::StatusCode code = outcome.error.code();
   finished = OperationSpec();
-  // A client that sees the operation done can start the next one.
+  // Released before the operation counts as done, so that a client that sees it
+  // done can start the next one.
   entry->budget.Release();
   const absl::Duration duration = mmu::MonotonicTime::Now() - entry->start_time;
   LogEnd(log_, outcome, method, vm, duration);

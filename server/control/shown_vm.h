@@ -23,8 +23,8 @@
 
 namespace mmud {
 
-// What never changes. Must not outlive the VM, whose configuration it refers
-// to.
+// The properties of a VM that never change. Must not outlive the VM, since
+// `config` refers to the VM's configuration.
 struct VmFacts {
   std::string name;
   std::string uid;
@@ -32,7 +32,8 @@ struct VmFacts {
 };
 VmFacts FactsOf(const ManagedVm& vm);
 
-// The VM's etag depends on these alone: the facts, and what requests change.
+// The properties that determine the VM's etag: the facts, and the settings that
+// requests change.
 struct VmSettings {
   VmFacts facts;
   uint64_t shadow_page_limit = 0;

@@ -142,7 +142,7 @@ class VmRegistry {
   // `check` is called before anything is changed. It is called again if an
   // operation or the guest ran since, or a change was made (ForChange). So
   // nothing that it reads changes between its result and the beginning of the
-  // deletion, and its counts are exactly what is lost.
+  // deletion, and its counts are exactly those of the lost pages.
   //
   // Errors before the beginning leave the VM unchanged, and `on_deleted` is not
   // called: VM_NOT_FOUND; FAILED_PRECONDITION OPERATION_RUNNING while an
@@ -252,7 +252,7 @@ class VmRegistry {
   mmu::NxParameters& nx_parameters_;
   const EndStreams end_streams_;
   mmu::Mutex mu_;
-  mmu::CondVar changed_;  // a use or a deletion ended
+  mmu::CondVar changed_;      // a use or a deletion ended
   FinishedThreads finished_;  // of deletions
   std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mu_);
   int64_t memory_bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -112,7 +112,8 @@ void WorkloadStore::Run(const EntryPtr& entry) {
   WorkloadRun& run = *entry->run;
   run.RunToEnd([&](const WorkloadRun::Progress& end) {
     LogEnd(log_, run.description().name, entry->use->name(), end);
-    // A client that sees the workload ended can delete the VM.
+    // Released before the workload counts as ended, so that a client that sees
+    // it ended can delete the VM.
     entry->use.Release();
     mmu::MutexLock lock(mu_);
     --metrics_.running;

@@ -31,8 +31,8 @@ inline constexpr int kMaxExtents = 65536;
 inline constexpr int64_t kDefaultMessageBytes = 256 << 10;
 inline constexpr int64_t kMinMessageBytes = 4096;
 inline constexpr int64_t kMaxMessageBytes = (1 << 20) - (64 << 10);
-// A page of a list ends once it has this size, whatever page_size says: gRPC's
-// clients receive at most 4 MiB.
+// A page of a list ends once it has this size, even if page_size allows more:
+// gRPC's clients receive at most 4 MiB.
 inline constexpr size_t kMaxPageBytes = 1 << 20;
 
 // The duration for error messages: "1.5s", or its fields if it is not valid.

@@ -26,7 +26,7 @@ namespace {
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Hours(7 * 24);
 
-// mmu_core knows which of them go with `initially_set`.
+// mmu_core checks which policies may be combined with `initially_set`.
 absl::StatusOr<mmu::SplitPolicy> ToPolicy(v1::DirtyLogSplit split,
                                           bool initially_set) {
   switch (split) {

@@ -118,8 +118,8 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
 absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
                               const std::string& field, mmu::VmConfig* config) {
   using Paging = mmu::GuestPagingConfig;
-  // Checked here, because mmu_core cannot see it: its configuration always has
-  // a guest paging, which it does not look at with such an MMU.
+  // Checked here, because mmu_core cannot tell whether the request has a
+  // guest_paging: mmu::VmConfig always has one, and such an MMU ignores it.
   if (!mmu::GuestHasTables(*config)) {
     return BadOption(field,
                      "guest_paging is set, but the MMU does not look at the "

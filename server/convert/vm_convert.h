@@ -18,8 +18,8 @@
 
 namespace mmud {
 
-// `field` is the path of the message in the request, such as "vm". Rules that
-// mmu_core checks are left to it.
+// `field` is the path of the message in the request, such as "vm". Does not
+// check the rules that mmu_core checks.
 absl::StatusOr<mmu::VmConfig> ToVmConfig(const v1::Vm& proto,
                                          absl::string_view vm_name,
                                          absl::string_view field);

@@ -52,8 +52,8 @@ class CallLog {
   // `log` outlives this.
   explicit CallLog(LimitedLog& log) : log_(log) {}
 
-  // Notes what the call asks for, and its result, before its status is sent.
-  // `call` only tells calls apart.
+  // Notes the facts of the call's request and of its response, before its
+  // status is sent. `call` serves only to identify the call.
   void NoteRequest(const grpc::ServerContextBase* call,
                    const google::protobuf::Message& request);
   void NoteResponse(const grpc::ServerContextBase* call,

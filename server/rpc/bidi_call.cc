@@ -34,8 +34,8 @@ namespace {
 // As in a StreamCall, only the worker in `making` and gRPC's callbacks change
 // the state. End may come at any time. In `making` it only leaves a note. In
 // the other states it also destroys the conversation, which will not be called
-// any more. A peer that is only listened to is told at once; a peer with an
-// answer to take gets a limited time for it.
+// any more. In `reading` the peer gets the status at once. In `writing` the
+// peer gets a limited time to take the answer before the status.
 class BidiCall final
     : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
       public EndableStream,

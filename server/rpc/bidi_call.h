@@ -32,8 +32,9 @@ class ByteConversation {
   virtual absl::StatusOr<bool> Next(grpc::ByteBuffer* answer) = 0;
 };
 
-// Begins a conversation. Once the conversation knows its VM, it calls `take` to
-// take its place among that VM's streams; it may do so as long as it lasts.
+// Begins a conversation. Once the conversation has learned the name of its VM,
+// it calls `take` to take its place among that VM's streams; it may do so as
+// long as it lasts.
 using BidiFunction = std::function<std::unique_ptr<ByteConversation>(
     CallContext*, TakeStreamPlace take)>;
 

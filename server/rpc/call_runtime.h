@@ -32,14 +32,14 @@ namespace mmud {
 //
 // A call of any kind keeps its places as long as one of its messages may wait
 // for its peer. So clients that do not read their answers cannot pile up more
-// of them than there are places. If only a status is left, which waits for
-// nobody, the call gives its places back before it: a stream at its end and a
-// call that fails. An answer is sent together with its status, so its place is
-// free a moment after the peer has it.
+// of them than there are places. A call that has only its status left to send,
+// that is a stream at its end or a call that fails, gives its places back
+// first: a status does not wait for the peer. An answer is sent together with
+// its status, so its place is free a moment after the peer has it.
 //
-// A peer that does not take an answer for `patience` is cut off. In a stream
-// that starts only once the stream is ended from outside: a controller may read
-// slowly, and keeps its place meanwhile. A conversation whose peer sends
+// A peer that does not take an answer for `patience` is cut off. For a stream
+// this time starts only when the stream is ended from outside: until then its
+// peer may read slowly and keeps its place. A conversation whose peer sends
 // nothing at all ends after `first_message_patience`.
 //
 // Thread-safe. Outlives all calls.

@@ -162,7 +162,7 @@ OperationSpec RecoverSpec(std::shared_ptr<SplitTurn> turn,
 absl::Status ChangeThrottle(const v1::UpdateSplitRequest& request,
                             mmu::SplitJob& job) {
   // The etag is checked and the throttle changed in one step: if two callers
-  // saw the same throttle, one of them is told that it has changed.
+  // saw the same throttle, one of them gets ETAG_MISMATCH.
   return job.ChangeThrottle([&](mmu::Throttle* current) {
     absl::Status same =
         CheckEtag(request.etag(), EtagOf(*current),

@@ -70,7 +70,8 @@ absl::StatusOr<mmu::UndeliveredCounts> CheckDeletion(
   absl::Status taken_in;
   const mmu::UndeliveredCounts lost = vm.vm().CountUndelivered(&taken_in);
   if (request.force()) return lost;
-  // Pages that an MMU knows of and cannot tell would be lost unseen.
+  // If recorded pages could not be moved into the log, `lost` lacks them.
+  // Without this error the deletion would lose them silently.
   if (!taken_in.ok()) return AboutVm(taken_in, vm.name());
   if (lost.none()) return lost;
   return AboutVm(InFields(mmu::UndeliveredPages(lost, vm.name()),
