@@ -7,8 +7,8 @@
 //   2. split huge mappings, throttled, so that single pages can be logged
 //   3. switch the dirty log on, with every page dirty, as its owner
 //   4. baseline: the first harvest, which is all of memory
-//   5. rounds: seal, read, clear, copy, acknowledge, until what is dirty fits
-//      the downtime
+//   5. rounds: seal, read, clear, copy, acknowledge, until the dirty pages can
+//      be copied within the downtime
 //   6. stop the guest, last round, switch the log off
 //   7. compare all of guest memory with the copy, byte by byte
 //
@@ -21,9 +21,9 @@
 // the destination, since the log starts with all pages dirty. TakeOver
 // continues with the same destination:
 //
-//   1. open the destination, which the dead one has let go of
-//   2. acquire the log, if a token at the destination owns it: that seals again
-//      what was in flight
+//   1. open the destination, which the dead controller no longer holds open
+//   2. acquire the log, if a token at the destination owns it. The takeover
+//      seals the in-flight pages again
 //   3. rounds, and so on as above
 
 #ifndef CLIENT_REFERENCE_CONTROLLER_H_

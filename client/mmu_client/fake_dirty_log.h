@@ -52,7 +52,8 @@ class FakeDirtyLog {
 
   // A new log, in which each page is `fresh`.
   void Start(const std::string& owner, const std::string& token, Page fresh);
-  // A start that goes on until it is finished; other starts are refused.
+  // Begins a start of the log, which lasts until FinishStart. Other starts are
+  // refused meanwhile.
   void BeginStart(const std::string& owner, const std::string& token);
   void FinishStart();
   void Stop() { is_on_ = false; }
@@ -62,10 +63,11 @@ class FakeDirtyLog {
 
   // Whether there is a log, of this id if it is not empty.
   grpc::Status Check(const std::string& log_id) const;
-  // Check, and whether `token` is the owner's, whose lease begins anew then.
+  // As Check, and refuses a `token` that is not the owner's. Otherwise renews
+  // the owner's lease.
   grpc::Status Admit(const std::string& token, const std::string& log_id);
 
-  // These do not ask for the owner, except that Clear refuses wrong pages and
+  // These do not check the owner, except that Clear refuses wrong pages and
   // epochs. Acknowledge returns the number of pages.
   void Fill(bool count_open, v1::DirtyLog* log) const;
   void Seal(v1::SealDirtyLogResponse* response);

@@ -14,9 +14,9 @@ inline constexpr size_t kOwnerTokenBytes = 32;
 
 // Makes a new token of random bytes. Make it before StartDirtyLog or
 // AcquireDirtyLog, so that a retry has the same token. Use it for one
-// ownership: after a takeover the token is refused for good. Whoever has the
-// token may take pages out of the log, so it must not be in a log line, report
-// or argument list. Thread-safe.
+// ownership: after a takeover the token is refused for good. Any process that
+// has the token may take pages out of the log, so it must not be in a log line,
+// report or argument list. Thread-safe.
 std::string NewOwnerToken();
 
 }  // namespace mmud::client

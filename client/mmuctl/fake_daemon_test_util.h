@@ -57,7 +57,7 @@ inline grpc::Status EtagMismatch() {
                       status.SerializeAsString());
 }
 
-// Answers at once, and keeps what it was asked.
+// Answers each call at once, and keeps the requests for the test.
 class FakeDaemon final : public v1::VmService::Service,
                          public lab::v1::WorkloadService::Service,
                          public v1::SplitService::Service,

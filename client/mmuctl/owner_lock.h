@@ -16,8 +16,8 @@
 namespace mmud::client {
 
 // A lock file that exists as long as this object. If a process ends without
-// destroying the object, the file remains but locks nobody out.
-// Thread-compatible; not copyable.
+// destroying the object, the file remains, but other processes can take the
+// lock. Thread-compatible; not copyable.
 class OwnerLock {
  public:
   // Waits until the lock at `path` is free. ABORTED after `wait`.

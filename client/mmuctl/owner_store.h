@@ -22,7 +22,7 @@ namespace mmud::client {
 
 // The stored data of one log. A value.
 struct StoredOwner {
-  std::string log_id;  // "" until the daemon has said it
+  std::string log_id;  // "" until the daemon has returned it
   std::string owner;   // the name for people
   std::string token;
 };
