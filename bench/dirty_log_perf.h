@@ -60,7 +60,7 @@ struct DirtyLogPerfTimes {
   absl::Duration enable;
   absl::Duration first_dirty;  // the vCPUs' pass of iteration 1
 };
-// Does what RunDirtyLogPerf does, and returns the results.
+// As RunDirtyLogPerf, and returns the results.
 absl::StatusOr<DirtyLogPerfTimes> MeasureDirtyLogPerf(
     const DirtyLogPerfOptions& options, std::ostream& out);
 

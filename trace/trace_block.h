@@ -33,7 +33,7 @@ namespace mmud::trace {
 
 inline constexpr size_t kBlockHeaderBytes = 20;
 inline constexpr size_t kMaxRawBytes = 1 << 20;
-// Upper bound of what zstd needs for kMaxRawBytes in the worst case.
+// Upper bound of the size of kMaxRawBytes after compression by zstd.
 inline constexpr size_t kMaxCompressedBytes = kMaxRawBytes + (1 << 14);
 
 // Collects records and turns them into blocks. Thread-compatible.

@@ -1,4 +1,5 @@
-// The header of a trace file: what was recorded and how.
+// The header of a trace file: the recorded command line, the counts and the
+// filter.
 //
 // All numbers are little-endian.
 //
@@ -17,7 +18,7 @@
 //   76      4      flags: 1 = fetches recorded, 2 = cut at a limit
 //   80      4      c, length of the command line
 //   84      4      o, length of the origin
-//   88      c      command line, UTF-8 or whatever the shell gave
+//   88      c      command line, in UTF-8 or the encoding that the shell used
 //   88+c    o      origin: free text, where the trace comes from
 //   88+c+o  4      CRC-32 (zlib's) of everything before
 //

@@ -27,10 +27,10 @@ namespace mmud::trace {
 class TraceReader final : public mmu::TraceStream {
  public:
   // NOT_FOUND TRACE_NOT_FOUND if `path` leads to no regular file that may be
-  // read, whatever the errno. RESOURCE_EXHAUSTED if the process lacks
-  // descriptors (LIMIT_EXCEEDED) or memory (RESOURCE_EXHAUSTED_MEMORY).
-  // INVALID_ARGUMENT if the file is not a trace or has another version.
-  // DATA_LOSS if the file is damaged or the device cannot read it.
+  // read, for any errno. RESOURCE_EXHAUSTED if the process lacks descriptors
+  // (LIMIT_EXCEEDED) or memory (RESOURCE_EXHAUSTED_MEMORY). INVALID_ARGUMENT if
+  // the file is not a trace or has another version. DATA_LOSS if the file is
+  // damaged or the device cannot read it.
   static absl::StatusOr<std::unique_ptr<TraceReader>> Open(
       const std::string& path);
   ~TraceReader() override;

@@ -36,7 +36,7 @@ class TraceWriter {
   uint64_t access_count() const { return info_.access_count; }
 
   // Completes the header, gives the file its name and returns the header. The
-  // writer must not be used afterwards, whatever the result.
+  // writer must not be used afterwards, even after an error.
   absl::StatusOr<TraceInfo> Finish(uint64_t seen_record_count,
                                    bool cut_at_limit);
 

@@ -14,7 +14,7 @@ namespace mmu::testing {
 
 enum class LogMode : uint8_t {
   kGet,         // one call reads and clears (DL-10)
-  kClear,       // read all, then clear what was read (DL-13, DL-20..26)
+  kClear,       // read all, then clear the pages read (DL-13, DL-20..26)
   kEpochs,      // seal, read, clear
   kRing,        // collect from the vCPUs' rings, then reset them (DL-41..45)
   kRingEpochs,  // as kEpochs, of a VM with rings

@@ -1,5 +1,5 @@
-// vCPUs that access memory as fast as they can and know the values that they
-// must find.
+// vCPUs that access memory as fast as they can and check the values that they
+// read.
 //
 // Every vCPU has a word of its own in every page of the stable range, into
 // which it writes growing numbers. Its own word must hold the last number it
