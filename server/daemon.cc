@@ -57,7 +57,7 @@ constexpr char kUsage[] =
     "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
     "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
     "SIGTERM, SIGINT and SIGHUP drain: new work is refused, guests stop,\n"
-    "operations stop at their next safe point, streams and calls in hand end,\n"
+    "operations stop at their next safe point, streams and running calls end,\n"
     "the exit code is 0. A second signal ends the daemon at once. SIGINT and\n"
     "SIGHUP stay ignored if they are when it starts (nohup). Nothing is read\n"
     "anew: start it again for another configuration. In names of flags '-'\n"

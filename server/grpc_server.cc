@@ -79,7 +79,8 @@ absl::StatusOr<ListenAddress> CheckTcp(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat(
         "listen_tcp is ", config.listen_tcp,
         ", which other machines can reach, and the connection is plain text: "
-        "whoever connects controls every VM. Use a loopback address, or give "
+        "every client that connects controls every VM. Use a loopback address, "
+        "or give "
         "--allow_remote_plaintext if the network is trusted"));
   }
   return address;

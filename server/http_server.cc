@@ -274,7 +274,8 @@ bool HttpServer::Answer(Connection& connection, absl::string_view method,
   }
   if (path == "/metrics") return AnswerMetrics(connection);
   return Send(connection, MHD_HTTP_NOT_FOUND,
-              TextResponse("there are /metrics, /healthz and /readyz\n"));
+              TextResponse(
+                  "not found; the paths are /metrics, /healthz and /readyz\n"));
 }
 
 bool HttpServer::AnswerMetrics(Connection& connection) {

@@ -27,8 +27,8 @@ ABSL_FLAG(
     "numeric address of the loopback interface; port 0 takes a free one.");
 ABSL_FLAG(mmud::OptionFlag<bool>, allow_remote_plaintext,
           mmud::OptionFlag(&mmud::Config::allow_remote_plaintext),
-          "Lets --listen_tcp be an address that other machines reach. Whoever "
-          "can connect controls every VM.");
+          "Lets --listen_tcp be an address that other machines reach. Every "
+          "client that can connect controls every VM.");
 ABSL_FLAG(mmud::OptionFlag<std::string>, port_file,
           mmud::OptionFlag(&mmud::Config::port_file),
           "File to write the chosen ports to once the daemon serves: lines "
@@ -40,7 +40,7 @@ ABSL_FLAG(mmud::OptionFlag<std::string>, metrics_address,
 ABSL_FLAG(mmud::OptionFlag<std::string>, trace_dir,
           mmud::OptionFlag(&mmud::Config::trace_dir),
           "Directory of the trace files that workloads may name; without it "
-          "they may name none.");
+          "workloads cannot run traces.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_vms,
           mmud::OptionFlag(&mmud::Config::max_vms), "The most VMs at a time.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes,
@@ -49,9 +49,9 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_guest_memory_bytes,
           "no limit. The default is the memory of this host.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_page_tables,
           mmud::OptionFlag(&mmud::Config::max_page_tables),
-          "The most page tables, of 4 KiB each, of all VMs together. A guest "
-          "that needs more, when none is on its way back, stops with "
-          "MMU_PAGES_EXHAUSTED. 0 means no limit.");
+          "The most page tables, of 4 KiB each, of all VMs together. If a "
+          "guest needs another one and none is free or in its grace period, "
+          "its workload ends with MMU_PAGES_EXHAUSTED. 0 means no limit.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_operations,
           mmud::OptionFlag(&mmud::Config::max_operations),
           "The most splits, recoveries and starts of dirty logs that run at a "
@@ -64,23 +64,23 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_connections,
           mmud::OptionFlag(&mmud::Config::max_connections),
           "The most connections of gRPC clients; less if the process may not "
           "have so many open files (ulimit -n), of which a quarter is kept "
-          "for other use. Who comes later waits until one is closed.");
+          "for other use. Further connections wait until one is closed.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_rpc_threads,
           mmud::OptionFlag(&mmud::Config::max_rpc_threads),
           "The most threads that short calls share: reads of state and "
           "changes that are made at once. More calls wait their turn.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_short_calls,
           mmud::OptionFlag(&mmud::Config::max_short_calls),
-          "The most short calls in hand. More are refused with "
-          "LIMIT_EXCEEDED, as with the limits that follow.");
+          "The most short calls at a time. A call above this or another "
+          "limit on calls or streams is refused with LIMIT_EXCEEDED.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls,
           mmud::OptionFlag(&mmud::Config::max_long_calls),
-          "The most calls in hand that may take long: those that change a VM. "
-          "Each has a thread.");
+          "The most long calls at a time: calls that change a VM. Each has a "
+          "thread.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_long_calls_per_vm,
           mmud::OptionFlag(&mmud::Config::max_long_calls_per_vm),
-          "The most of these that work on one VM. DeleteVm does not count: a "
-          "VM can be deleted whatever else is in hand.");
+          "The most long calls at a time that work on one VM. DeleteVm does "
+          "not count, so a VM can always be deleted.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, max_streams,
           mmud::OptionFlag(&mmud::Config::max_streams),
           "The most streams that are open.");
@@ -96,34 +96,33 @@ ABSL_FLAG(mmud::OptionFlag<int64_t>, max_reflections,
           "thread.");
 ABSL_FLAG(mmud::OptionFlag<absl::Duration>, drain_timeout,
           mmud::OptionFlag(&mmud::Config::drain_timeout),
-          "How long SIGTERM lets calls in hand take to end.");
-ABSL_FLAG(
-    mmud::OptionFlag<absl::Duration>, min_drain,
-    mmud::OptionFlag(&mmud::Config::min_drain),
-    "How long a drain lasts at least, but for --drain_timeout: until then "
-    "callers hear why they are refused, and those who watch the daemon's "
-    "health see it go.");
+          "The time that SIGTERM leaves running calls to end.");
+ABSL_FLAG(mmud::OptionFlag<absl::Duration>, min_drain,
+          mmud::OptionFlag(&mmud::Config::min_drain),
+          "The least time that a drain lasts, unless --drain_timeout is "
+          "shorter: in this time callers receive the reason of a refusal, and "
+          "observers of the daemon's health see the change.");
 ABSL_FLAG(mmud::OptionFlag<bool>, enable_debug_service,
           mmud::OptionFlag(&mmud::Config::enable_debug_service),
           "Serves mmud.v1.DebugService.");
 ABSL_FLAG(mmud::OptionFlag<std::string>, nx_huge_pages,
           mmud::OptionFlag(&mmud::Config::nx_huge_pages),
-          "Whether huge mappings may be executed: off lets guests, force does "
-          "not, auto does not on processors with the iTLB multi-hit erratum, "
-          "never is off and refuses to be switched on. What is executed is "
-          "then mapped small.");
+          "Whether guests may execute from huge mappings. off: yes. force: no. "
+          "auto: not on processors with the iTLB multi-hit erratum. never: "
+          "yes, and the setting cannot be changed. Where they may not, "
+          "executed memory is mapped by small pages.");
 ABSL_FLAG(mmud::OptionFlag<int64_t>, nx_huge_pages_recovery_ratio,
           mmud::OptionFlag(&mmud::Config::nx_huge_pages_recovery_ratio),
-          "One in so many of the mappings that are small because they were "
-          "executed becomes huge again per run; 0: none.");
+          "In each recovery run, one in this many of the mappings that are "
+          "small because they were executed becomes huge again; 0: none.");
 ABSL_FLAG(mmud::OptionFlag<absl::Duration>, nx_huge_pages_recovery_period,
           mmud::OptionFlag(&mmud::Config::nx_huge_pages_recovery_period),
-          "Time between two such runs; 0: an hour divided by the ratio, at "
-          "least a second.");
+          "Time between two recovery runs; 0: an hour divided by "
+          "--nx_huge_pages_recovery_ratio, at least a second.");
 ABSL_FLAG(mmud::OptionFlag<bool>, allow_nx_huge_pages_opt_out,
           mmud::OptionFlag(&mmud::Config::allow_nx_huge_pages_opt_out),
-          "Lets VMs be created that --nx_huge_pages does not hold for; such a "
-          "guest can halt an affected host.");
+          "Allows VMs to opt out of --nx_huge_pages. A guest that has opted "
+          "out can halt a host with the iTLB multi-hit erratum.");
 ABSL_FLAG(mmud::OptionFlag<std::string>, log_format,
           mmud::OptionFlag(&mmud::Config::log_format),
           "Form of the lines on stderr: text or json.");

@@ -100,8 +100,9 @@ absl::Status PlanResume(const DirtyPagesRequest& request, DirtyLogPlan* plan) {
     return BadResume(
         "start.gpa_bytes",
         absl::StrCat("start.gpa_bytes is ", start.gpa_bytes,
-                     "; it must be within what is sent of slot ", start.slot,
-                     ", and a multiple of 64 pages from the slot's start or "
+                     "; it must be within the part of slot ", start.slot,
+                     " that this stream sends, and a multiple of 64 pages from "
+                     "the slot's start or "
                      "the slot's end"));
   }
   for (auto earlier = plan->slots.begin(); earlier != slot; ++earlier) {

@@ -64,7 +64,7 @@ void LogEnd(LimitedLog& log, const OperationView& outcome,
 absl::Status CancelledOperation() {
   return ApiError(absl::StatusCode::kCancelled,
                   mmu::Reason::kOperationCancelled,
-                  "the operation was cancelled; what it did stays done");
+                  "the operation was cancelled; its work so far is not undone");
 }
 
 OperationStore::~OperationStore() {

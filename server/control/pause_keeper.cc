@@ -29,7 +29,7 @@ mmu::MonotonicTime EndExpired(VmRegistry& vms, LimitedLog& log) {
     if (ended.has_value()) {
       log.SayDropped();
       log.Write(absl::StrCat("pause ", vm->name()), LogLevel::kWarning,
-                "pause of the vCPUs ended: nobody resumed them within its time",
+                "pause of the vCPUs ended: its time passed without ResumeVcpus",
                 {{"vm", vm->name()},
                  {"duration", absl::FormatDuration(now - ended->since)}});
     }

@@ -34,9 +34,9 @@ void AddGuestLost(const ShownVm& vm, Conditions* conditions) {
   const absl::optional<mmu::GuestLoss>& loss = vm.guest_loss;
   if (!loss.has_value()) return;
   Add(v1::VM_CONDITION_TYPE_GUEST_LOST, WallTime::Of(loss->since),
-      absl::StrCat(
-          "the guest on vCPU ", loss->vcpu,
-          " cannot go on, delete the VM and make it again: ", loss->message),
+      absl::StrCat("the guest on vCPU ", loss->vcpu,
+                   " cannot continue, delete the VM and create it again: ",
+                   loss->message),
       conditions);
 }
 
@@ -75,9 +75,9 @@ void AddLogAbandoned(const ShownVm& vm, Conditions* conditions) {
     return;
   }
   Add(v1::VM_CONDITION_TYPE_LOG_ABANDONED, WallTime::Of(log->lease_end),
-      absl::StrCat("the lease of ", log->owner,
-                   ", who owns the dirty log, has run out; acquire the log to "
-                   "go on with it, or stop it with force"),
+      absl::StrCat("the lease of the dirty log's owner, ", log->owner,
+                   ", has ended; acquire the log to continue with it, or stop "
+                   "it with force"),
       conditions);
 }
 

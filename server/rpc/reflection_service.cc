@@ -93,7 +93,7 @@ class ReflectionCall final
     cut_off_.Arm(
         runtime_.patience,
         absl::DeadlineExceededError(absl::StrCat(
-            "no question came and no answer was read for ",
+            "no request came and no answer was read for ",
             absl::FormatDuration(runtime_.patience), "; open another stream")));
   }
 

@@ -72,7 +72,7 @@ absl::StatusOr<std::shared_ptr<StartTurn>> TakeTurn(DaemonState& state,
     return AboutVm(
         ApiError(
             absl::StatusCode::kAborted, mmu::Reason::kDirtyLogStarting,
-            absl::StrCat("another StartDirtyLog is at work on ", vm->name(),
+            absl::StrCat("another StartDirtyLog is running for ", vm->name(),
                          "; wait for its operation or cancel "
                          "it")),
         vm->name());

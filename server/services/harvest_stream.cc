@@ -76,8 +76,8 @@ absl::Status HarvestStream::Take(const v1::HarvestDirtyLogRequest& request) {
     return InvalidField(mmu::Reason::kInvalidRequest, "open",
                         vm_ ? "open is set a second time; a stream harvests "
                               "one log: open another stream"
-                            : "the first message is not open; it says which "
-                              "log is to be harvested");
+                            : "the first message is not open; send open first, "
+                              "with the VM and the log");
   }
   if (vm_) {
     if (absl::Status status = KeepGoing(); !status.ok()) return status;
@@ -95,8 +95,7 @@ absl::Status HarvestStream::Take(const v1::HarvestDirtyLogRequest& request) {
       break;
   }
   return InvalidField(mmu::Reason::kInvalidRequest, "seal",
-                      "the message says nothing; set seal, clear or "
-                      "acknowledge");
+                      "the message is empty; set seal, clear or acknowledge");
 }
 
 absl::Status HarvestStream::Open(const v1::HarvestOpen& open) {
@@ -162,8 +161,8 @@ absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
         absl::StatusCode::kAborted,
         {mmu::Reason::kEpochMismatch, "clear.number"},
         absl::StrCat("clear.number is ", number,
-                     "; it must be a chunk of this stream's newest seal, which "
-                     "is cleared once"));
+                     "; it must be the number of a chunk of this stream's "
+                     "newest seal that is not cleared yet"));
   }
   const SentChunk& sent = chunk->second;
   const absl::optional<mmu::MemslotInfo> slot = vm_->FindSlot(sent.slot);
@@ -177,7 +176,8 @@ absl::StatusOr<HarvestStream::SentChunk> HarvestStream::FindChunk(
         absl::StatusCode::kAborted,
         {mmu::Reason::kEpochMismatch, "clear.number"},
         absl::StrCat("clear.number is ", number, ", and memslot ", sent.slot,
-                     " was made anew since that chunk was sent; seal again"));
+                     " was deleted and created again after that chunk was "
+                     "sent; seal again"));
   }
   return sent;
 }
