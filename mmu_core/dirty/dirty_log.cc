@@ -63,8 +63,8 @@ absl::Status SlotNotInLog(uint32_t slot) {
   return MakeError(
       absl::StatusCode::kFailedPrecondition,
       {Reason::kDirtyLogOff, "slot", ENOENT},
-      Format("slot %d is not in this VM's dirty log; see the slots "
-             "that are, or stop the log and start it with this one",
+      Format("slot %d is not in this VM's dirty log; list the slots of the "
+             "log, or stop the log and start it with this slot",
              slot));
 }
 
@@ -82,8 +82,8 @@ absl::Status UndeliveredPages(const UndeliveredCounts& counts,
                    " has dirty pages that were not acknowledged: ", counts.open,
                    " open, ", counts.sealed, " sealed, ", counts.in_flight,
                    " in flight, and its log cannot end without losing them; "
-                   "seal, clear, copy and acknowledge them, or have them "
-                   "thrown away"));
+                   "seal, clear, copy and acknowledge them, or request that "
+                   "they are discarded"));
 }
 
 DirtyLog::DirtyLog(LogId id, uint64_t first_epoch, const LogClaim& claim,
@@ -189,8 +189,8 @@ absl::Status DirtyLog::CheckId(const absl::optional<LogId>& log_id) const {
   if (!log_id.has_value() || *log_id == id_) return absl::OkStatus();
   return MakeError(
       absl::StatusCode::kAborted, {Reason::kLogChanged, "log_id", 0},
-      Format("log_id is %s: this VM's dirty log is %s now, and has "
-             "epochs of its own; look at it and begin anew",
+      Format("log_id is %s: this VM's dirty log is %s now, and has epochs of "
+             "its own; read its state and begin anew",
              log_id->ToString(), id_.ToString()));
 }
 
@@ -384,13 +384,13 @@ absl::Status DirtyLog::CheckClearable(const SlotLog& log,
                                       uint64_t epoch) const {
   if (SealedEpoch() == 0) {
     return EpochMismatch(
-        epoch, "none was sealed since this log was started; seal first");
+        epoch, "no epoch was sealed since this log was started; seal first");
   }
   if (epoch != SealedEpoch()) {
-    return EpochMismatch(
-        epoch, Format("the last sealed epoch is %d; read that one and "
-                      "clear what it lists",
-                      SealedEpoch()));
+    return EpochMismatch(epoch,
+                         Format("the last sealed epoch is %d; read that epoch "
+                                "and clear the pages that it lists",
+                                SealedEpoch()));
   }
   if (epoch < log.first_epoch()) {
     return EpochMismatch(

@@ -46,8 +46,7 @@ absl::StatusOr<size_t> ReadFromSlot(const MemslotSet& set, Gpa gpa,
   if (slot == nullptr) {
     return MakeError(
         absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "gpa", 0},
-        Format("gpa 0x%x is in no memslot; read only what the VM's "
-               "memslots cover",
+        Format("gpa 0x%x is in no memslot; read within the VM's memslots only",
                gpa.value()));
   }
   const Backing& backing = *slot->backing;
@@ -100,7 +99,7 @@ absl::Status ReadGuestMemory(const MemslotTable& slots, Gpa gpa,
     asked_for = gfn;
     if (asks++ == kMaxAsksPerPage) {
       return FrameMissingError(
-          gfn, Format("none has come after %d requests", kMaxAsksPerPage));
+          gfn, Format("no page has come after %d requests", kMaxAsksPerPage));
     }
     if (absl::Status s = missing.Ask(); !s.ok()) return s;
   }

@@ -191,7 +191,8 @@ class Auditor {
     for (RmapIterator it = page.parents.Entries(lock_); it.Valid(); it.Next()) {
       const ShadowPageState& parent = PageHolding(it.sptep());
       if (!parent.unsync_child_bitmap.test(IndexInTable(it.sptep()))) {
-        Violation(5, page, "is unsync or above such, and a parent has no bit");
+        Violation(5, page,
+                  "is unsync or above an unsync page, and a parent has no bit");
       }
     }
   }

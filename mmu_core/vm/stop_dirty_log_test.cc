@@ -135,7 +135,7 @@ TEST(StopDirtyLogTest, UndeliveredPagesAreThrownAwayOnlyOnRequest) {
             ErrorText(absl::StatusCode::kFailedPrecondition,
                       Reason::kUndeliveredPages, "undelivered", EBUSY));
   EXPECT_THAT(std::string(refused.status().message()),
-              HasSubstr("thrown away"));
+              HasSubstr("request that they are discarded"));
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(1));
   const auto stopped =
       StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);

@@ -179,9 +179,9 @@ absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
     return status;
   }
   if ((fault.error_code & kPferrReserved) != 0) {
-    return absl::InternalError(
-        Format("the processor takes the entry 0x%x for gva 0x%x for a bad one",
-               pte.value, fault.address.value()));
+    return absl::InternalError(Format(
+        "the processor finds a reserved bit in the entry 0x%x for gva 0x%x",
+        pte.value, fault.address.value()));
   }
   if ((fault.error_code & kPferrWrite) != 0) {
     if ((pte.value & gpte::kCopyOnWrite) != 0) {

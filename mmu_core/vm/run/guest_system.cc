@@ -67,12 +67,11 @@ absl::StatusOr<std::unique_ptr<GuestSystem>> GuestSystem::Boot(
 
 absl::Status GuestSystem::Access(const GuestAccess& access, uint64_t* word) {
   if (!lost_.ok()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition,
-                     {Reason::kGuestLost, "", 0},
-                     absl::StrCat("the guest was stopped in the middle of what "
-                                  "it did (",
-                                  lost_.message(),
-                                  "); it cannot go on, create the VM again"));
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition, {Reason::kGuestLost, "", 0},
+        absl::StrCat("the guest was stopped in the middle of a step (",
+                     lost_.message(),
+                     "); it cannot continue, create the VM again"));
   }
   lost_ = workload_->Access(access, word);
   return lost_;

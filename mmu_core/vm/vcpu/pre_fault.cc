@@ -51,12 +51,12 @@ absl::Status MapOne(VmCore& vm, Vcpu& vcpu, Gfn gfn, Level* level,
       return MakeError(absl::StatusCode::kResourceExhausted,
                        {Reason::kDirtyRingFull, "", EAGAIN},
                        "the vCPU's dirty ring is full; harvest and reset it, "
-                       "then go on with what is left");
+                       "then continue with the rest of the range");
     }
     if (interrupted()) {
       return MakeError(absl::StatusCode::kCancelled,
                        {Reason::kInterrupted, "", EINTR},
-                       "interrupted; go on with what is left");
+                       "interrupted; continue with the rest of the range");
     }
     const absl::StatusOr<PrefetchResult> result =
         HandlePrefetch(vm, vcpu, gfn, level);
