@@ -485,8 +485,8 @@ absl::Status ReferenceController::KeepPaused() {
   }
   return absl::AbortedError(
       absl::StrCat(vm_,
-                   " went on since it was paused for the last round: "
-                   "what was copied is not its memory any more"));
+                   " ran again after it was paused for the last round: the "
+                   "copy no longer equals its memory"));
 }
 
 absl::Status ReferenceController::StopLog() {

@@ -256,7 +256,7 @@ TEST_F(ClientTest, AwaitEndsAtItsLimitAndTheOperationGoesOn) {
       [](const auto&) { return absl::OkStatus(); }, absl::Milliseconds(2));
   EXPECT_EQ(operation.status(),
             absl::DeadlineExceededError(
-                "operations/1 is not done after 2ms; it goes on"));
+                "operations/1 is not done after 2ms; it continues"));
 }
 
 TEST_F(ClientTest, AwaitEndLooksLessOftenTheLongerAWorkloadRuns) {
@@ -301,7 +301,7 @@ TEST_F(ClientTest, AwaitEndStopsWhenTheObserverSaysSoOrAtItsLimit) {
               absl::Milliseconds(2))
           .status(),
       absl::DeadlineExceededError(
-          "vms/a/workloads/1 has not ended after 2ms; it goes on"));
+          "vms/a/workloads/1 has not ended after 2ms; it continues"));
   for (const absl::Duration sleep : sleeps_) {
     EXPECT_LE(sleep, absl::Milliseconds(2)) << "past the limit";
   }

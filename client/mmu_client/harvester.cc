@@ -159,13 +159,13 @@ void Harvester::HandOut(const SlotBitmaps& received, int64_t owed_before,
 absl::Status Harvester::Delivered(int64_t epoch) {
   if (epoch <= 0 || epoch > handed_out_epoch_) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "pages of epoch %d were not handed out; the last ones are of epoch %d",
+        "no harvest of epoch %d was returned; the last one is of epoch %d",
         epoch, handed_out_epoch_));
   }
   if (epoch >= owed_from_ || (epoch >= split_from_ && epoch < split_until_)) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "pages of epoch %d, or of one before, come with a later harvest; copy "
-        "those and acknowledge that one",
+        "pages of epoch %d, or of an earlier epoch, are part of a later "
+        "harvest; copy the pages of that harvest and acknowledge its epoch",
         epoch));
   }
   if (epoch >= split_until_) {

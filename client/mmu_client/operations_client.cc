@@ -111,7 +111,7 @@ absl::StatusOr<lro::Operation> OperationsClient::Await(
     if (mmu::MonotonicTime::Now() >= deadline) {
       return absl::DeadlineExceededError(
           absl::StrCat(name, " is not done after ", absl::FormatDuration(limit),
-                       "; it goes on"));
+                       "; it continues"));
     }
   }
 }

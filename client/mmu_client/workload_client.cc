@@ -88,7 +88,7 @@ absl::StatusOr<lab::v1::Workload> WorkloadClient::AwaitEnd(
     if (left <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(
           absl::StrCat(name, " has not ended after ",
-                       absl::FormatDuration(limit), "; it goes on"));
+                       absl::FormatDuration(limit), "; it continues"));
     }
     caller_->options().sleep(std::min(interval, left));
     interval = std::min(2 * interval, kLastInterval);

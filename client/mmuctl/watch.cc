@@ -35,7 +35,7 @@ absl::Status WatchWork(
   const std::string end = context.CommandLine(end_command);
   std::optional<InterruptNote> note;
   if (!context.json && !context.quiet) {
-    note.emplace(absl::StrCat("\n", name, " goes on; to end it: ", end,
+    note.emplace(absl::StrCat("\n", name, " continues; to end it: ", end,
                               "\nCtrl-C again ends only this command\n"));
   }
   std::unique_ptr<Progress> progress;

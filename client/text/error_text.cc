@@ -102,7 +102,8 @@ const std::map<v1::ErrorReason, std::string>& Fixes() {
       {v1::RESOURCE_EXHAUSTED_MEMORY, "use less memory, or delete a VM"},
       {v1::LIMIT_EXCEEDED, "show the limits: mmuctl capabilities"},
       {v1::INVALID_VCPU_COUNT, "show the limits: mmuctl capabilities"},
-      {v1::DRAINING, "the daemon is shutting down; use the next one"},
+      {v1::DRAINING,
+       "the daemon is shutting down; try again when it has been started again"},
       {v1::INSUFFICIENT_HISTORY, "try again a little later"},
       {v1::DEBUG_DISABLED, "start the daemon with --enable-debug-service"},
   };

@@ -93,7 +93,7 @@ class TerminalTest(unittest.TestCase):
             terminal.read_until("split")
             terminal.ctrl_c()
             text = terminal.read_until("Ctrl-C again")
-            self.assertIn(f"operations/{number} goes on; to end it: "
+            self.assertIn(f"operations/{number} continues; to end it: "
                           f"mmuctl op cancel {number}", text)
             self.assertIsNone(terminal.process.poll())
             state = json.loads(daemon.must("--json", "op", "get", number))
@@ -145,7 +145,7 @@ class TerminalTest(unittest.TestCase):
             line = process.stderr.readline()  # it watches now
             self.assertTrue(line.startswith("split"), line)
             process.send_signal(signal.SIGINT)
-            while "goes on" not in line:
+            while "continues" not in line:
                 line = process.stderr.readline()
             process.send_signal(signal.SIGINT)
             process.communicate()
@@ -159,7 +159,7 @@ class TerminalTest(unittest.TestCase):
                 result = daemon.run("--timeout", "3s", *words)
                 self.assertEqual(result.returncode, 7, result.stderr)
                 self.assertIn(f"operations/{number} is not done after 3s; it "
-                              f"goes on", result.stderr)
+                              f"continues", result.stderr)
                 self.assertIn(f"mmuctl op cancel {number}", result.stderr)
             state = json.loads(daemon.must("--json", "op", "get", number))
             self.assertFalse(state["done"])
@@ -171,7 +171,7 @@ class TerminalTest(unittest.TestCase):
             result = daemon.run("--timeout", "1s", "workload", "status",
                                 "alpha", "--watch")
             self.assertEqual(result.returncode, 7, result.stderr)
-            self.assertIn("has not ended after 1s; it goes on", result.stderr)
+            self.assertIn("has not ended after 1s; it continues", result.stderr)
             self.assertIn("mmuctl workload stop alpha", result.stderr)
             daemon.must("workload", "stop", "alpha")
 
