@@ -116,14 +116,18 @@ class Mmu {
   // Zaps one in `ratio`, rounded up, of the tables that were split because the
   // guest executed from them, oldest first; those for which `keep` is true are
   // only taken off the list (SPTE-53). Returns the number of zapped tables.
-  // Does not require slots_lock.
+  // Does not require slots_lock. An MMU that splits nothing for execution zaps
+  // none.
   virtual uint64_t RecoverNxHugePages(
-      uint32_t ratio, absl::FunctionRef<bool(const ShadowPage&)> keep,
-      MmuCost* cost) = 0;
+      uint32_t /*ratio*/, absl::FunctionRef<bool(const ShadowPage&)> /*keep*/,
+      MmuCost* /*cost*/) {
+    return 0;
+  }
 
   // Called after a slot was made or deleted: the memslots now have `pages`
-  // pages in all.
-  virtual void SlotsChanged(uint64_t pages, MmuCost* cost) = 0;
+  // pages in all. An MMU without a limit that follows from them has nothing to
+  // do.
+  virtual void SlotsChanged(uint64_t /*pages*/, MmuCost* /*cost*/) {}
 
   // The maximum number of shadow pages (SLOT-30). 0: this MMU has no limit.
   // Needs no lock.

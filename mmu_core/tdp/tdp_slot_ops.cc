@@ -84,10 +84,6 @@ uint64_t TdpSlotOps::RecoverNxHugePages(
   return parts_.tdp.RecoverNxHugePages(lock, wanted, keep, cost);
 }
 
-// Nothing to adapt: tables come from the process's pool, whatever the VM's
-// size.
-void TdpSlotOps::SlotsChanged(uint64_t, MmuCost*) {}
-
 bool TdpSlotOps::ZapLeafs(MmuWriteLocked& lock, const Memslot& slot,
                           GfnRange range, FlushReason reason,
                           MayYield may_yield, MmuCost* cost) {

@@ -45,7 +45,6 @@ class TdpSlotOps final : public Mmu {
   uint64_t RecoverNxHugePages(uint32_t ratio,
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost) override;
-  void SlotsChanged(uint64_t pages, MmuCost* cost) override;
 
   bool ZapLeafs(MmuWriteLocked& lock, const Memslot& slot, GfnRange range,
                 FlushReason reason, MayYield may_yield, MmuCost* cost) override;

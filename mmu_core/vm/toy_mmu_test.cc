@@ -83,12 +83,6 @@ class ToyMmu final : public Mmu {
     MmuWriteLocked lock(vm_.mmu_lock, op, cost);
     pages_.clear();
   }
-  uint64_t RecoverNxHugePages(uint32_t,
-                              absl::FunctionRef<bool(const ShadowPage&)>,
-                              MmuCost*) override {
-    return 0;
-  }
-  void SlotsChanged(uint64_t, MmuCost*) override {}
   bool ZapLeafs(MmuWriteLocked&, const Memslot&, GfnRange range, FlushReason,
                 MayYield, MmuCost*) override {
     const auto first = pages_.lower_bound(range.start);
