@@ -14,6 +14,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "mmu_core/mmu/mmu.h"
+#include "mmu_core/testing/test_mmu_kind.h"
 
 namespace mmu::testing {
 
@@ -45,8 +46,7 @@ class FakeMmu final : public Mmu {
   void set_in_use(std::function<bool()> in_use) { in_use_ = std::move(in_use); }
 
   MmuKind kind() const override {
-    // A value that names no kind of MMU.
-    return real_ != nullptr ? real_->kind() : static_cast<MmuKind>(kMmuKinds);
+    return real_ != nullptr ? real_->kind() : kTestMmu;
   }
   bool MayMap(const Memslot& slot) const override {
     return real_ == nullptr || real_->MayMap(slot);

@@ -1,14 +1,18 @@
-// A sketch of a third MMU: a flat map of pages, added to a VM by one call. It
-// shows that a VM's dirty logging, memslots, notifier, ageing and audit need no
-// change for an MMU that they do not know.
+// A sketch of a further MMU: a flat map of pages, added to a VM by one call. It
+// shows that a VM's dirty logging, memslots, splits, notifier, ageing, listing
+// and audit need no change for an MMU that they do not know. It is the second
+// MMU of a VM whose guest runs on the TDP MMU, and the third of one whose guest
+// is a hypervisor.
 
-#include <atomic>
+#include <algorithm>
 #include <map>
 #include <memory>
-#include <string>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
@@ -22,8 +26,10 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/tdp_test_util.h"
+#include "mmu_core/testing/test_mmu_kind.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -57,8 +63,7 @@ class ToyMmu final : public Mmu {
   void WriteUnseen(Gfn gfn) { unseen_.push_back(gfn); }
   size_t page_count() const { return pages_.size(); }
 
-  // The VM of the tests has no shadow MMU, so the kind is free.
-  MmuKind kind() const override { return MmuKind::kShadow; }
+  MmuKind kind() const override { return kTestMmu; }
   bool MayMap(const Memslot& slot) const override { return slot.as_id == 0; }
   bool MayBeInUse() const override { return true; }
   bool AgesFast() const override { return false; }
@@ -130,7 +135,15 @@ class ToyMmu final : public Mmu {
       if (mode == AgeMode::kTestAndClear) page.accessed = false;
     }
   }
-  bool List(ShadowPageLister&) const override { return true; }  // no tables
+  // The map counts as one table.
+  bool List(ShadowPageLister& listing) const override {
+    if (listing.position.major != 0) return true;
+    if (listing.full()) return false;
+    listing.pages.emplace_back();
+    listing.pages.back().owner = kTestMmu;
+    listing.position.major = 1;
+    return true;
+  }
   void Audit(const MmuWriteLocked&, AuditSink& sink) const override {
     for (const auto& [gfn, page] : pages_) {
       if (vm_.slots.Active(0).FindByGfn(gfn) == nullptr) {
@@ -158,9 +171,22 @@ class ToyMmu final : public Mmu {
   std::vector<Gfn> unseen_;
 };
 
-class ToyMmuTest : public ::testing::Test {
+std::unique_ptr<Vm> MakeVmIn(MmuMode mode) {
+  VmConfig config;
+  config.mmu = mode;
+  config.memslots = {Slot(0, 0, kMiB), Slot(1, 16 * kMiB, kMiB)};
+  std::unique_ptr<Vm> vm = MakeVmFrom(config);
+  // From its first root on, the shadow MMU may map the slots, too.
+  if (vm->state().shadow != nullptr) {
+    EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok());
+  }
+  return vm;
+}
+
+// In a VM with the MMUs of the mode.
+class ToyMmuTest : public ::testing::TestWithParam<MmuMode> {
  protected:
-  ToyMmuTest() : vm_(MakeVm({Slot(0, 0, kMiB), Slot(1, 16 * kMiB, kMiB)})) {
+  ToyMmuTest() : vm_(MakeVmIn(GetParam())) {
     auto toy = std::make_unique<ToyMmu>(vm_->state());
     toy_ = toy.get();
     // The only line that a new MMU needs.
@@ -179,7 +205,7 @@ class ToyMmuTest : public ::testing::Test {
   ToyMmu* toy_;
 };
 
-TEST_F(ToyMmuTest, ItsWritesAreLoggedAndLoggedAgainAfterAClear) {
+TEST_P(ToyMmuTest, ItsWritesAreLoggedAndLoggedAgainAfterAClear) {
   ASSERT_TRUE(toy_->Write(Gfn(3)));
   ASSERT_TRUE(StartLog(*vm_).ok());
   ASSERT_TRUE(toy_->Write(Gfn(3)));
@@ -192,19 +218,19 @@ TEST_F(ToyMmuTest, ItsWritesAreLoggedAndLoggedAgainAfterAClear) {
   EXPECT_THAT(SealAndList(*vm_, 0, &epoch), ElementsAre(3, 5));
 }
 
-TEST_F(ToyMmuTest, WhatOnlyItKnowsIsInTheNextSeal) {
+TEST_P(ToyMmuTest, WhatOnlyItKnowsIsInTheNextSeal) {
   ASSERT_TRUE(StartLog(*vm_).ok());
   toy_->WriteUnseen(Gfn(7));
   EXPECT_THAT(SealAndList(*vm_, 0), ElementsAre(7));
 }
 
-TEST_F(ToyMmuTest, AStopThatRefusesLossFindsWhatOnlyItKnows) {
+TEST_P(ToyMmuTest, AStopThatRefusesLossFindsWhatOnlyItKnows) {
   ASSERT_TRUE(StartLog(*vm_).ok());
   toy_->WriteUnseen(Gfn(7));
   EXPECT_FALSE(StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kRefuse).ok());
 }
 
-TEST_F(ToyMmuTest, TheHostTakesPagesFromIt) {
+TEST_P(ToyMmuTest, TheHostTakesPagesFromIt) {
   ASSERT_TRUE(toy_->Write(Gfn(3)));
   ASSERT_TRUE(toy_->Write(Gfn(4)));
   const Hva hva = SlotOf(*vm_, Gfn(0)).HvaOf(Gfn(3));
@@ -213,14 +239,14 @@ TEST_F(ToyMmuTest, TheHostTakesPagesFromIt) {
   InvalidateRangeEnd(vm_->state(), {hva, hva + kPageSize});
 }
 
-TEST_F(ToyMmuTest, ASlotThatGoesIsMappedNoMore) {
+TEST_P(ToyMmuTest, ASlotThatGoesIsMappedNoMore) {
   ASSERT_TRUE(toy_->Write(ToGfn(Gpa(16 * kMiB))));
   ASSERT_TRUE(vm_->DeleteMemslot(1, Undelivered::kDiscard).ok());
   EXPECT_EQ(toy_->page_count(), 0u);
   EXPECT_FALSE(toy_->Write(ToGfn(Gpa(16 * kMiB))));
 }
 
-TEST_F(ToyMmuTest, APageIsYoungIfOneOfTheMmusSaysSo) {
+TEST_P(ToyMmuTest, APageIsYoungIfOneOfTheMmusSaysSo) {
   ASSERT_TRUE(toy_->Write(Gfn(3)));
   Read(*vm_, 5 * kPageSize);
   const GfnRange range = GfnRange::Of(Gfn(0), 64);
@@ -233,6 +259,52 @@ TEST_F(ToyMmuTest, APageIsYoungIfOneOfTheMmusSaysSo) {
   EXPECT_EQ(aged.old_page_count, 1u);
   EXPECT_FALSE(aged.was_fast);
 }
+
+TEST_P(ToyMmuTest, ItIsAddedAfterTheMmusOfTheMode) {
+  const std::vector<MmuKind> kinds = vm_->MmuKinds();
+  EXPECT_EQ(kinds.size(), GetParam() == MmuMode::kNested ? 3u : 2u);
+  EXPECT_EQ(kinds.back(), kTestMmu);
+}
+
+TEST_P(ToyMmuTest, ASplitOfTheOthersLeavesItsPages) {
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  SplitRequest request;
+  request.ranges = {GfnRange::Of(Gfn(0), kMiB / kPageSize)};
+  EXPECT_TRUE(vm_->MakeSplitJob(request).value()->Run().ok());
+  EXPECT_EQ(toy_->page_count(), 1u);
+}
+
+TEST_P(ToyMmuTest, ItsTableIsListedAfterThoseOfTheOthers) {
+  Write(*vm_, 0);
+  const ShadowPageListing all = vm_->ListShadowPages({}, {}, 100);
+  EXPECT_FALSE(all.next.has_value());
+  ASSERT_GT(all.pages.size(), 1u);
+  EXPECT_EQ(all.pages.front().owner, MmuKind::kTdp);
+  // The same tables one by one, each listing from the position of the last.
+  std::vector<MmuKind> owners;
+  std::optional<ShadowPagePosition> position = ShadowPagePosition();
+  while (position.has_value() && owners.size() <= all.pages.size()) {
+    const ShadowPageListing one = vm_->ListShadowPages({}, *position, 1);
+    for (const ShadowPageInfo& page : one.pages) owners.push_back(page.owner);
+    position = one.next;
+  }
+  EXPECT_EQ(owners.size(), all.pages.size());
+  EXPECT_EQ(std::count(owners.begin(), owners.end(), kTestMmu), 1);
+  EXPECT_EQ(owners.back(), kTestMmu);
+}
+
+// Nothing counts by a kind that the statistics do not know.
+TEST_P(ToyMmuTest, TheStatisticsAreThoseOfTheOthers) {
+  Write(*vm_, 5 * kPageSize);
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  EXPECT_EQ(vm_->Stats().pages_4k, 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, ToyMmuTest,
+                         ::testing::Values(MmuMode::kTdp, MmuMode::kNested),
+                         [](const auto& p) {
+                           return p.param == MmuMode::kTdp ? "Second" : "Third";
+                         });
 
 }  // namespace
 }  // namespace mmu::testing
