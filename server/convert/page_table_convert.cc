@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -10,12 +11,14 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/stats/labels.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
 #include "server/convert/convert.h"
@@ -24,6 +27,25 @@ namespace mmud {
 namespace {
 
 constexpr char kList[] = "tables";
+
+v1::PageTableKind ToProto(mmu::MmuKind kind) {
+  switch (kind) {
+    case mmu::MmuKind::kTdp:
+      return v1::PAGE_TABLE_KIND_TDP;
+    case mmu::MmuKind::kShadow:
+      return v1::PAGE_TABLE_KIND_SHADOW;
+  }
+  return v1::PAGE_TABLE_KIND_UNSPECIFIED;
+}
+
+// The kind that ToString calls `name`; nullopt if there is none.
+absl::optional<mmu::MmuKind> MmuKindOf(std::string_view name) {
+  for (int i = 0; i < mmu::kMmuKinds; ++i) {
+    const auto kind = static_cast<mmu::MmuKind>(i);
+    if (name == mmu::ToString(kind)) return kind;
+  }
+  return absl::nullopt;
+}
 
 v1::PageTableRole ToProto(mmu::PageRole role) {
   v1::PageTableRole proto;
@@ -48,8 +70,7 @@ v1::PageTableRole ToProto(mmu::PageRole role) {
 v1::PageTable ToProto(const mmu::ShadowPageInfo& page) {
   v1::PageTable proto;
   proto.set_address_bytes(static_cast<int64_t>(page.table.value()));
-  proto.set_kind(page.owner == mmu::MmuKind::kTdp ? v1::PAGE_TABLE_KIND_TDP
-                                                  : v1::PAGE_TABLE_KIND_SHADOW);
+  proto.set_kind(ToProto(page.owner));
   proto.set_gpa_bytes(static_cast<int64_t>(mmu::ToGpa(page.gfn).value()));
   *proto.mutable_role() = ToProto(page.role);
   proto.set_root_count(page.root_count);
@@ -109,21 +130,21 @@ absl::StatusOr<mmu::ShadowPagePosition> ToShadowPagePosition(
   mmu::ShadowPagePosition position;
   if (key->empty()) return position;
   const std::vector<std::string> parts = absl::StrSplit(*key, '.');
-  if (parts.size() != 4 || (parts[0] != "tdp" && parts[0] != "shadow") ||
+  const absl::optional<mmu::MmuKind> owner = MmuKindOf(parts[0]);
+  if (parts.size() != 4 || !owner.has_value() ||
       !absl::SimpleAtoi(parts[1], &position.major) ||
       !absl::SimpleAtoi(parts[2], &position.minor) ||
       !absl::SimpleAtoi(parts[3], &position.level)) {
     return ParsePageToken(kList, page_token + "!").status();
   }
-  position.owner =
-      parts[0] == "tdp" ? mmu::MmuKind::kTdp : mmu::MmuKind::kShadow;
+  position.owner = *owner;
   return position;
 }
 
 std::string MakeShadowPageToken(const mmu::ShadowPagePosition& position) {
   return MakePageToken(
       kList,
-      absl::StrCat(position.owner == mmu::MmuKind::kTdp ? "tdp" : "shadow", ".",
+      absl::StrCat(std::string(mmu::ToString(position.owner)), ".",
                    position.major, ".", position.minor, ".", position.level));
 }
 

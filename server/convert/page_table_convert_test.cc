@@ -12,6 +12,7 @@
 #include "mmu_core/mmu/shadow_page_info.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/stats/labels.h"
 #include "mmud/v1/debug_service.pb.h"
 
 namespace mmud {
@@ -133,6 +134,22 @@ TEST(PageTableConvertTest, FiltersAreTakenOverOrRefused) {
   EXPECT_EQ(why_not("level: -1"), "INVALID_RANGE level");
   EXPECT_EQ(why_not("kind: 9"), "INVALID_ENUM_VALUE kind");
   EXPECT_EQ(why_not("extent {}"), "INVALID_SIZE extent.size_bytes");
+}
+
+// So that no MMU is ever taken for another one.
+TEST(PageTableConvertTest, AKindThatTheApiDoesNotNameIsNotShownAsAnother) {
+  constexpr auto kUnknown = static_cast<mmu::MmuKind>(mmu::kMmuKinds);
+  mmu::ShadowPageInfo page;
+  page.role = mmu::PageRole::Of({.level = 1});
+  page.owner = kUnknown;
+  EXPECT_EQ(ToProto(page).kind(), v1::PAGE_TABLE_KIND_UNSPECIFIED);
+  const std::string token = MakeShadowPageToken({kUnknown, 1, 2, 3});
+  EXPECT_EQ(mmu::DetailOf(ToShadowPagePosition(token).status()).reason,
+            mmu::Reason::kInvalidPageToken);
+  for (int i = 0; i < mmu::kMmuKinds; ++i) {
+    page.owner = static_cast<mmu::MmuKind>(i);
+    EXPECT_NE(ToProto(page).kind(), v1::PAGE_TABLE_KIND_UNSPECIFIED);
+  }
 }
 
 TEST(PageTableConvertTest, TokensComeBackAsTheyWere) {

@@ -1,7 +1,12 @@
 // The MMUs of a VM, and one loop for each operation that all of them perform.
 //
 // Code that changes a memslot, a log or a range calls this class, not an MMU;
-// so no other code depends on which MMUs a VM has. A new MMU is one more Add.
+// so no other code depends on which MMUs a VM has.
+//
+// A new MMU is a class and one more Add. A new kind of MMU has a value of
+// MmuKind and a label for it (stats/labels.h), which give it counters and
+// metrics of its own. The API names it in PageTableKind, and in
+// AgeRangeResponse if it ages; server/convert maps the kinds to these.
 //
 // The order in which an operation calls the MMUs, and why:
 //
