@@ -15,6 +15,14 @@
 //
 // The geometry of x86, and these functions for it, are in base/level.h. The
 // meaning of an entry is not part of a geometry; see paging/paging_traits.h.
+//
+// Some types exist only for the geometry of x86. An MMU with another geometry
+// needs its own:
+//   PageTable, ShadowPage, TablePool, TableCache   tables of 512 SPTEs
+//   PageRole                                       the role of such a table
+//   LpageInfo                                      blocks of 2 MiB and 1 GiB
+// MmuCounters counts leafs of levels 1 to 3 by number, but the statistics name
+// them "4k", "2m" and "1g".
 
 #ifndef MMU_CORE_BASE_TABLE_GEOMETRY_H_
 #define MMU_CORE_BASE_TABLE_GEOMETRY_H_
@@ -29,8 +37,9 @@ namespace mmu {
 
 // Levels count from the leaf up, as in KVM: an entry of level 1 maps one
 // granule. The names give the size that one entry maps with a granule of 4 KiB;
-// with another granule only the number is meaningful. (The Arm manual counts
-// down: its level 3 is 1 here, and its level 0 is 4.)
+// with another granule only the number is meaningful: read k4K, k2M and k1G as
+// levels 1, 2 and 3, write Level{1}, and take sizes from BytesPer<G>. (The Arm
+// manual counts down: its level 3 is 1 here, and its level 0 is 4.)
 enum class Level : uint8_t { k4K = 1, k2M = 2, k1G = 3, k512G = 4, k256T = 5 };
 
 constexpr int ToInt(Level level) { return static_cast<int>(level); }

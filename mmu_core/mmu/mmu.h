@@ -9,6 +9,10 @@
 // So no virtual call is in a fault, a walk or a TLB hit: those use functions of
 // the MMU's own class.
 //
+// A Level in a parameter counts from the leaf up: 1 is the level of the
+// smallest leafs. An MMU whose tables have another geometry than x86's goes by
+// the number, not by the size in the name (base/table_geometry.h).
+//
 // Only CollectDirty and SetShadowPageLimit return a Status. Today's MMUs work
 // on the memory of this process. Their other operations fail only for lack of
 // tables or of memory, which SplitOutcome and RecoverOutcome count. An MMU
@@ -65,7 +69,7 @@ struct LogPlan {
 
 // The parameters of a split. A value.
 struct SplitPlan {
-  Level target = Level::k4K;  // k4K or k2M
+  Level target = Level::k4K;  // level 1 or 2
   SplitTrigger trigger = SplitTrigger::kRequest;
   // The call ends once it has held mmu_lock for this long and has visited at
   // least one entry; SplitOutcome::next_gfn is its position. Infinite: it ends
@@ -166,8 +170,8 @@ class Mmu {
                                      GfnRange range, Level target,
                                      MmuCost* cost) = 0;
 
-  // Re-protects the 4 KiB leafs of `pages`, all in the slot (DL-15). Huge leafs
-  // are left alone. The caller flushes.
+  // Re-protects the leafs of level 1 of `pages`, all in the slot (DL-15).
+  // Larger leafs are left alone. The caller flushes.
   virtual void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                          absl::Span<const PageMask> pages, NoticeBy notice_by,
                          MmuCost* cost) = 0;
