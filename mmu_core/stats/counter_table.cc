@@ -164,6 +164,16 @@ uint64_t OfVcpu(const VcpuCounters& vcpu, const Index&) {
   return static_cast<uint64_t>((vcpu.*kMember).Get());
 }
 
+// The mappings of one size in a snapshot, summed over the MMUs.
+template <Level kSize>
+uint64_t LeafsOfMmus(const Vm& vm, const Index&) {
+  uint64_t sum = 0;
+  for (const MmuStatsSnapshot& mmu : vm.mmus) {
+    sum += mmu.leafs[ToInt(kSize) - ToInt(Level::k4K)];
+  }
+  return sum;
+}
+
 // The size of index `i` of the labels `from` and `to`.
 Level HugeSize(int i) { return static_cast<Level>(ToInt(Level::k2M) + i); }
 
@@ -280,25 +290,27 @@ constexpr VmCounterRow kVmRows[] = {
      .kind = kInstant,
      .in_statistics = kListed,
      .value = InVm<&Vm::pages_4k>,
-     .live = [](const VmCounters& vm,
-                const Index&) { return vm.Leafs(Level::k4K); }},
+     .derived = LeafsOfMmus<Level::k4K>},
     {.name = "pages_2m",
      .kind = kInstant,
      .in_statistics = kListed,
      .value = InVm<&Vm::pages_2m>,
-     .live = [](const VmCounters& vm,
-                const Index&) { return vm.Leafs(Level::k2M); }},
+     .derived = LeafsOfMmus<Level::k2M>},
     {.name = "pages_1g",
      .kind = kInstant,
      .in_statistics = kListed,
      .value = InVm<&Vm::pages_1g>,
-     .live = [](const VmCounters& vm,
-                const Index&) { return vm.Leafs(Level::k1G); }},
+     .derived = LeafsOfMmus<Level::k1G>},
     {.name = "table_pages",
      .kind = kInstant,
      .in_statistics = kListed,
      .value = InVm<&Vm::table_pages>,
-     .live = [](const VmCounters& vm, const Index&) { return vm.Tables(); }},
+     .derived =
+         [](const Vm& vm, const Index&) {
+           uint64_t sum = 0;
+           for (const MmuStatsSnapshot& mmu : vm.mmus) sum += mmu.tables;
+           return sum;
+         }},
     {.name = "table_pages_of_mmu",
      .kind = kInstant,
      .metric =
@@ -684,6 +696,14 @@ void CopyRow(const CounterRow<Snapshot>& row,
 }
 
 template <typename Snapshot>
+void DeriveRow(const CounterRow<Snapshot>& row, Snapshot* snapshot) {
+  if (row.derived == nullptr) return;
+  row.ForEach([&](const Index& i) {
+    row.Value(*snapshot, i) = row.derived(*snapshot, i);
+  });
+}
+
+template <typename Snapshot>
 void AddRow(const CounterRow<Snapshot>& row, const Snapshot& from,
             Snapshot* sum) {
   row.ForEach([&](const Index& i) {
@@ -707,9 +727,11 @@ absl::Span<const ProcessCounterRow> ProcessCounterRows() {
 
 void CopyCounters(const VmCounters& from, VmStatsSnapshot* to) {
   for (const VmCounterRow& row : kVmRows) CopyRow(row, from, to);
+  for (const VmCounterRow& row : kVmRows) DeriveRow(row, to);
 }
 void CopyCounters(const VcpuCounters& from, VcpuStatsSnapshot* to) {
   for (const VcpuCounterRow& row : kVcpuRows) CopyRow(row, from, to);
+  for (const VcpuCounterRow& row : kVcpuRows) DeriveRow(row, to);
 }
 
 void AddUp(const VmStatsSnapshot& vm, VmStatsSnapshot* sum) {

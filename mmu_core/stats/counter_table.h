@@ -96,6 +96,10 @@ struct CounterRow {
                    const CounterIndex&) = nullptr;
   LatencySnapshot (*live_histogram)(const typename Snapshot::Live&,
                                     const CounterIndex&) = nullptr;
+  // For a value that follows from others of the same snapshot: CopyCounters
+  // computes it from these copies, so that a snapshot taken while vCPUs run
+  // agrees with itself. Then `live` is null.
+  uint64_t (*derived)(const Snapshot&, const CounterIndex&) = nullptr;
 
   // The name of one value: the row's name, then "_" and the value of each
   // label.

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -24,6 +26,7 @@ namespace {
 
 using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
 // The fields of a row that the tests below compare, from either table.
@@ -223,7 +226,11 @@ TEST(CounterTableTest, EachCounterIsCopiedFromItsRowOrNamedHere) {
       EXPECT_TRUE(row.live == nullptr || row.value != nullptr) << row.name;
       EXPECT_TRUE(row.live_histogram == nullptr || row.histogram != nullptr)
           << row.name;
-      if (row.live == nullptr && row.live_histogram == nullptr) {
+      EXPECT_TRUE(row.derived == nullptr ||
+                  (row.live == nullptr && row.value != nullptr))
+          << row.name;
+      if (row.live == nullptr && row.live_histogram == nullptr &&
+          row.derived == nullptr) {
         from_elsewhere.emplace_back(row.name);
       }
     }
@@ -330,6 +337,43 @@ TEST(CounterTableTest, ACopyHasEachCounterOfAVmUnderItsOwnName) {
                   s.aging.sum_nanos}),
               ElementsAre(32, 33, 34, 35, 36));
   EXPECT_EQ(s.guest_memory_bytes, 14u) << "comes from elsewhere";
+}
+
+// The counters may change between the copy of a part and that of the next. So
+// the sums are of the copies, not of the counters.
+TEST(CounterTableTest, SumsOverTheMmusAreThoseOfTheirCopies) {
+  VmStatsSnapshot s;
+  s.mmus[0] = {.leafs = {1, 2, 3}, .tables = 4};
+  s.mmus[1] = {.leafs = {10, 20, 30}, .tables = 40};
+  std::map<std::string, uint64_t> sums;
+  for (const VmCounterRow& row : VmCounterRows()) {
+    if (row.derived == nullptr) continue;
+    EXPECT_EQ(row.live, nullptr) << row.name;
+    sums[row.NameAt({})] = row.derived(s, {});
+  }
+  EXPECT_THAT(sums, ElementsAre(Pair("pages_1g", 33), Pair("pages_2m", 22),
+                                Pair("pages_4k", 11), Pair("table_pages", 44)));
+}
+
+TEST(CounterTableTest, ASnapshotAgreesWithItselfWhileAGuestRuns) {
+  VmCounters counters;
+  std::atomic<bool> stop = false;
+  std::thread guest([&] {
+    while (!stop.load()) {
+      for (const MmuKind kind : {MmuKind::kTdp, MmuKind::kShadow}) {
+        counters.of(kind).AddLeafs(Level::k4K, 1);
+        counters.of(kind).AddTables(1);
+      }
+    }
+  });
+  for (int i = 0; i < 1000; ++i) {
+    VmStatsSnapshot s;
+    CopyCounters(counters, &s);
+    EXPECT_EQ(s.pages_4k, s.mmus[0].leafs[0] + s.mmus[1].leafs[0]);
+    EXPECT_EQ(s.table_pages, s.mmus[0].tables + s.mmus[1].tables);
+  }
+  stop = true;
+  guest.join();
 }
 
 TEST(CounterTableTest, ACopyHasEachCounterOfAVcpuUnderItsOwnName) {

@@ -39,20 +39,10 @@ class VmCounters : public VmNumbers<std::atomic<uint64_t>, LatencyHistogram> {
     return mmus_[static_cast<int>(kind)];
   }
 
-  // Sums over the MMUs.
+  // The sum over the MMUs.
   uint64_t Leafs(Level level) const {
     uint64_t sum = 0;
     for (const MmuCounters& mmu : mmus_) sum += mmu.Leafs(level);
-    return sum;
-  }
-  uint64_t Tables() const {
-    uint64_t sum = 0;
-    for (const MmuCounters& mmu : mmus_) sum += mmu.Tables();
-    return sum;
-  }
-  uint64_t Splits(Level from, SplitTrigger trigger) const {
-    uint64_t sum = 0;
-    for (const MmuCounters& mmu : mmus_) sum += mmu.Splits(from, trigger);
     return sum;
   }
 

@@ -18,10 +18,11 @@ TEST(VmCountersTest, EachMmuCountsByItselfAndTheVmHasTheSum) {
   EXPECT_EQ(counters.Leafs(Level::k4K), 7u);
   EXPECT_EQ(counters.Leafs(Level::k2M), 0u);
   EXPECT_EQ(counters.of(MmuKind::kShadow).Tables(), 0u);
-  EXPECT_EQ(counters.Tables(), 3u);
+  EXPECT_EQ(counters.of(MmuKind::kTdp).Tables(), 3u);
   EXPECT_EQ(counters.of(MmuKind::kTdp).Splits(Level::k2M, SplitTrigger::kNx),
             0u);
-  EXPECT_EQ(counters.Splits(Level::k2M, SplitTrigger::kNx), 1u);
+  EXPECT_EQ(counters.of(MmuKind::kShadow).Splits(Level::k2M, SplitTrigger::kNx),
+            1u);
 }
 
 }  // namespace

@@ -147,10 +147,6 @@ class ShadowSlotsTest : public ::testing::TestWithParam<Host> {
     const std::vector<uint64_t> pages = SealAndList(vm_, 0);
     return std::count(pages.begin(), pages.end(), nested_.FrameOf(nested)) == 1;
   }
-  int64_t Splits() {
-    return static_cast<int64_t>(
-        nested_.state().counters.Splits(Level::k2M, SplitTrigger::kEager));
-  }
 
   NestedVm nested_;
   Vm& vm_;

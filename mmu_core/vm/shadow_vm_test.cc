@@ -129,7 +129,7 @@ TEST(ShadowVmTest, TablesOfTheTdpMmuDoNotCountForTheLimit) {
   config.shadow_page_limit = 64;
   auto vm = MakeVmFrom(config);
   for (uint64_t gpa = 0; gpa < 512 * kMiB; gpa += 2 * kMiB) Write(*vm, gpa);
-  EXPECT_GE(vm->state().counters.Tables(), 256u);
+  EXPECT_GE(vm->Stats().table_pages, 256u);
   EXPECT_EQ(vm->state().shadow->pages().in_use(), 0u);
   EXPECT_EQ(vm->Stats().pages_4k, 256u);
 }
