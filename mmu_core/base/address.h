@@ -87,7 +87,6 @@ constexpr PageNumber ToPageNumber(Gfn gfn) { return PageNumber(gfn.value()); }
 constexpr PageNumber PageNumberOf(uint64_t address) {
   return PageNumber(address >> kPageShift);
 }
-constexpr Pfn ToPfn(Hpa hpa) { return Pfn(hpa.value() >> kPageShift); }
 constexpr Hpa ToHpa(Pfn pfn) { return Hpa(pfn.value() << kPageShift); }
 
 constexpr bool IsPageAligned(uint64_t bytes) {

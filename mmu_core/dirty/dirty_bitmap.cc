@@ -128,13 +128,6 @@ void DirtyBitmap::SetAll() {
   }
 }
 
-uint64_t DirtyBitmap::TakeWord(uint64_t i) {
-  MMU_DCHECK(i < word_count_);
-  // The summary is cleared first, as in TakeAll.
-  AndNot(summary1_[i / kWordBits], BitOf(i));
-  return AtomicWord(words_[i]).exchange(0, std::memory_order_seq_cst);
-}
-
 uint64_t DirtyBitmap::CountDirty() const {
   uint64_t count = 0;
   ForEachNonZeroWord(0, word_count_, [&count](uint64_t, uint64_t value) {

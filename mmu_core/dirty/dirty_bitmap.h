@@ -90,8 +90,6 @@ class DirtyBitmap {
 
   // In the following, `i` < word_count().
   uint64_t Word(uint64_t i) const;
-  // Clears the word and returns its previous value.
-  uint64_t TakeWord(uint64_t i);
   // Clears the bits of `mask` and returns those that were set (DL-24). Leaves
   // the summaries unchanged: a set summary bit only means "perhaps".
   uint64_t ClearBits(uint64_t i, uint64_t mask);

@@ -94,7 +94,7 @@ TEST(DirtyBitmapTest, MarkTellsWhetherThePageWasClean) {
   EXPECT_TRUE(bitmap.Mark(7));
   EXPECT_FALSE(bitmap.Mark(7));
   EXPECT_TRUE(bitmap.Mark(8));
-  EXPECT_EQ(bitmap.TakeWord(0), uint64_t{0x180});
+  EXPECT_EQ(Take(bitmap, 0, 1), (Words{{0, 0x180}}));
   EXPECT_TRUE(bitmap.Mark(7));
 }
 
@@ -139,7 +139,7 @@ TEST(DirtyBitmapTest, PageIsFoundAgainAfterEveryWayOfTakingIt) {
   DirtyBitmap bitmap(64 * 100, InitiallySet::kNo);
   const uint64_t page = 64 * 70 + 1;
   bitmap.Mark(page);
-  EXPECT_EQ(bitmap.TakeWord(70), uint64_t{2});
+  EXPECT_EQ(Take(bitmap, 70, 71), (Words{{70, 2}}));
   EXPECT_TRUE(bitmap.Mark(page));
   EXPECT_EQ(Take(bitmap, 0, 100), (Words{{70, 2}}));
   EXPECT_TRUE(bitmap.Mark(page));
@@ -216,9 +216,7 @@ TEST(DirtyBitmapTest, BitmapAgreesWithASetOfPages) {
         break;
       }
       case 1: {
-        const Words expected = in_words(i, i + 1);
-        ASSERT_EQ(bitmap.TakeWord(i),
-                  expected.empty() ? 0 : expected[0].second);
+        ASSERT_EQ(Take(bitmap, i, i + 1), in_words(i, i + 1));
         model.erase(model.lower_bound(i * 64), model.lower_bound(i * 64 + 64));
         break;
       }
@@ -281,7 +279,7 @@ TEST(DirtyBitmapStressTest, EveryMarkIsTakenExactlyOnce) {
         bitmap.TakeAll(round % 60, 70 + round % 50, count);
         break;
       case 2:
-        count(round % words, bitmap.TakeWord(round % words));
+        bitmap.TakeAll(round % words, round % words + 1, count);
         break;
       default:
         count(round % words,

@@ -1,7 +1,6 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
@@ -72,13 +71,6 @@ CpuRole NptCpuRole(const GuestPagingState& l1) {
   state.cr4 &= ~(kCr4Smep | kCr4Smap | kCr4Pke);
   state.guest_mode = true;
   return LegacyCpuRole(state);
-}
-
-Level TdpLevel(int guest_phys_bits, Level host_max_level,
-               std::optional<Level> forced) {
-  if (forced.has_value()) return *forced;
-  return guest_phys_bits <= 48 ? std::min(host_max_level, Level::k512G)
-                               : host_max_level;
 }
 
 PageRole TdpRootRole(Level tdp_level, AdBits ad,

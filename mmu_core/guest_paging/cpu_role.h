@@ -17,7 +17,6 @@
 #define MMU_CORE_GUEST_PAGING_CPU_ROLE_H_
 
 #include <cstdint>
-#include <optional>
 
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest_paging/control_registers.h"
@@ -105,12 +104,6 @@ CpuRole EptCpuRole(const EptOptions& options, int as_id);
 // (APM vol. 2, 15.25). NPT treats every access of L2 as a user access, so WP,
 // SMEP, SMAP and protection keys do not apply.
 CpuRole NptCpuRole(const GuestPagingState& l1);
-
-// The number of levels of TDP: `forced` if given; otherwise five if the host
-// supports five and the guest's physical addresses are wider than 48 bits, else
-// four (ROLE-05).
-Level TdpLevel(int guest_phys_bits, Level host_max_level,
-               std::optional<Level> forced);
 
 // Of `state`, only guest_mode and as_id matter (ROLE-05).
 PageRole TdpRootRole(Level tdp_level, AdBits ad, const GuestPagingState& state);

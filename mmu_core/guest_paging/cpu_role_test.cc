@@ -1,7 +1,6 @@
 #include "mmu_core/guest_paging/cpu_role.h"
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -140,14 +139,6 @@ TEST(CpuRoleTest, ATdpRootKnowsNothingOfTheGuestsRegisters) {
   EXPECT_EQ(other.as_id(), 1);
   EXPECT_EQ(other.level(), Level::k256T);
   EXPECT_FALSE(HasPaeRoots(LegacyCpuRole(kTwoLevel), role));
-}
-
-// Covers: ROLE-05
-TEST(CpuRoleTest, TdpHasFiveLevelsOnlyForWideGuestsOnHostsThatHaveThem) {
-  EXPECT_EQ(TdpLevel(48, Level::k256T, std::nullopt), Level::k512G);
-  EXPECT_EQ(TdpLevel(49, Level::k256T, std::nullopt), Level::k256T);
-  EXPECT_EQ(TdpLevel(52, Level::k512G, std::nullopt), Level::k512G);
-  EXPECT_EQ(TdpLevel(40, Level::k256T, Level::k256T), Level::k256T);
 }
 
 // Covers: ROLE-06

@@ -38,7 +38,7 @@ TEST(MarkDirtyTest, OnlyTheFirstMarkOfAPageSaysThatItWasClean) {
   slot.dirty_bitmap = std::make_shared<DirtyBitmap>(64, InitiallySet::kNo);
   EXPECT_TRUE(MarkPageDirty(slot, Gfn(7), nullptr));
   EXPECT_FALSE(MarkPageDirty(slot, Gfn(7), nullptr));
-  slot.dirty_bitmap->TakeWord(0);
+  slot.dirty_bitmap->ClearBits(0, ~uint64_t{0});
   EXPECT_TRUE(MarkPageDirty(slot, Gfn(7), nullptr));
 }
 

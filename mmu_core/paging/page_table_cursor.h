@@ -104,19 +104,6 @@ class PageTableCursor {
     min_level_ = level;
   }
 
-  // Advances without entering the table that the entry points at. REQUIRES:
-  // Valid().
-  void NextSkippingChildren() {
-    if (yielded_) {
-      Restart();
-      return;
-    }
-    do {
-      if (TryStepSide()) return;
-    } while (TryStepUp());
-    valid_ = false;
-  }
-
   Slot& slot() const {
     MMU_DCHECK(!yielded_);
     return *slot_;

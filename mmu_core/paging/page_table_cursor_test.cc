@@ -320,26 +320,6 @@ TYPED_TEST(PageTableCursorTest, TheWalkStopsAtTheMinimumLevelUntilItIsLowered) {
               ElementsAre(Seen{kBlock, 1}, Seen{kBlock + kPage, 1}));
 }
 
-TYPED_TEST(PageTableCursorTest, SkippingChildrenGoesOnBesideTheTable) {
-  constexpr uint64_t kPage = TestFixture::kPage;
-  constexpr uint64_t kBlock = TestFixture::kBlock;
-  typename TestFixture::Tree tree;
-  tree.Map(Gfn(0), Level{1});
-  tree.Map(Gfn(kBlock), Level{1});
-  std::vector<Seen> seen;
-  auto c = tree.Walk({Gfn(1), Gfn(kBlock + kPage + 1)});
-  while (c.Valid()) {
-    seen.push_back({c.gfn().value(), ToInt(c.level())});
-    if (c.level() == Level{2} && c.gfn() == Gfn(0)) {
-      c.NextSkippingChildren();
-    } else {
-      c.Next();
-    }
-  }
-  EXPECT_THAT(seen, ElementsAre(Seen{0, 3}, Seen{0, 2}, Seen{kBlock, 2},
-                                Seen{kBlock, 1}, Seen{kBlock + kPage, 1}));
-}
-
 TYPED_TEST(PageTableCursorTest, SkippingToTheLastEntryCountsEntriesAndNotGfns) {
   constexpr uint64_t kPage = TestFixture::kPage;
   constexpr uint64_t kBlock = TestFixture::kBlock;

@@ -290,25 +290,6 @@ TEST(TdpCursorTest, AWalkOfEveryFrameThereCouldBeEndsWithTheRoot) {
   }
 }
 
-TEST(TdpCursorTest, SkippingChildrenGoesOnBesideTheTable) {
-  Tree tree;
-  tree.Map(Gfn(1), Level::k4K);
-  tree.Map(Gfn(512), Level::k4K);
-  std::vector<Seen> seen;
-  TdpCursor c(tree.root(), Level::k512G, {Gfn(0), Gfn(514)}, Level::k4K);
-  while (c.Valid()) {
-    seen.push_back({c.gfn().value(), c.level()});
-    if (c.level() == Level::k2M && c.gfn() == Gfn(0)) {
-      c.NextSkippingChildren();
-    } else {
-      c.Next();
-    }
-  }
-  EXPECT_THAT(seen, ElementsAre(Seen{0, Level::k512G}, Seen{0, Level::k1G},
-                                Seen{0, Level::k2M}, Seen{512, Level::k2M},
-                                Seen{512, Level::k4K}, Seen{513, Level::k4K}));
-}
-
 TEST(TdpCursorTest, SkippingToTheLastEntryGoesOnBehindTheTable) {
   Tree tree;
   for (const uint64_t gfn : {uint64_t{0}, k2MPages, 2 * k2MPages}) {
