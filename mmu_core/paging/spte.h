@@ -56,6 +56,8 @@ class Spte {
   static constexpr Spte Frozen() { return Spte(spte_bits::kFrozen); }
 
   constexpr uint64_t bits() const { return bits_; }
+  // The same entry with the bits of `mask` cleared.
+  constexpr Spte Without(uint64_t mask) const { return Spte(bits_ & ~mask); }
 
   // The MMU uses the entry. This means neither that the hardware may access it
   // nor that it is non-zero (SPTE-01, SPTE-02).

@@ -152,20 +152,16 @@ class SpteFormat {
   Spte WithWrite(Spte spte) const {
     return Spte(spte.bits() | spte_bits::kWrite);
   }
-  // Clears W for dirty logging: MMU-writable stays (SPTE-35).
-  Spte WithoutWrite(Spte spte) const {
-    return Spte(spte.bits() & ~spte_bits::kWrite);
-  }
   // Clears W and MMU-writable: the fast page fault will not restore W (SPTE-35,
-  // TDP-56).
+  // TDP-56). Dirty logging clears W alone: MMU-writable stays (SPTE-35).
   Spte WithoutMmuWrite(Spte spte) const {
-    return Spte(spte.bits() & ~(spte_bits::kWrite | mmu_writable_));
+    return spte.Without(spte_bits::kWrite | mmu_writable_);
   }
   Spte WithAccessed(Spte spte) const { return Spte(spte.bits() | accessed_); }
   // The aged leaf (SPTE-30): without A/D bits it becomes access-tracked. Ageing
   // twice has no further effect (SPTE-32). REQUIRES: a present leaf.
   Spte WithoutAccessed(Spte leaf) const {
-    return has_ad() ? Spte(leaf.bits() & ~accessed_) : AccessTracked(leaf);
+    return has_ad() ? leaf.Without(accessed_) : AccessTracked(leaf);
   }
   // The leaf that a fault makes of an access-tracked one: R and X restored,
   // Accessed, no W (SPTE-31).
@@ -177,7 +173,6 @@ class SpteFormat {
   Spte WithExecute(Spte leaf, AccessRights access = kAllRights) const;
   Spte WithoutExecute(Spte leaf) const;
   Spte WithDirty(Spte spte) const { return Spte(spte.bits() | dirty_); }
-  Spte WithoutDirty(Spte spte) const { return Spte(spte.bits() & ~dirty_); }
 
   uint64_t accessed_mask() const { return accessed_; }
   uint64_t dirty_mask() const { return dirty_; }

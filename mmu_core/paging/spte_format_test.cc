@@ -393,11 +393,11 @@ std::vector<Spte> LeafStates(const SpteFormat& format, Level level) {
   for (LeafSettings settings : AllSettings()) {
     if (settings.level != level) continue;
     const Spte leaf = format.MakeLeaf(settings);
-    for (const Spte spte :
-         {leaf, format.WithoutWrite(leaf), format.WithoutMmuWrite(leaf)}) {
+    for (const Spte spte : {leaf, leaf.Without(spte_bits::kWrite),
+                            format.WithoutMmuWrite(leaf)}) {
       all.push_back(spte);
       all.push_back(format.WithoutAccessed(spte));
-      all.push_back(format.WithoutDirty(spte));
+      all.push_back(spte.Without(format.dirty_mask()));
       all.push_back(format.WithDirty(format.WithAccessed(spte)));
     }
   }
@@ -446,15 +446,15 @@ TEST_P(SpteFormatTest, ACollapsedLeafIsTheHugeOneThatCoversItsChild) {
 // Covers: SPTE-33
 TEST_P(SpteFormatTest, ALeafIsVolatileWhileAWriteAssistOrFastFaultMayChangeIt) {
   const Spte wd = format().MakeLeaf({.pfn = kFrame, .write = true});
-  const Spte w = format().WithoutDirty(wd);
-  const Spte logged = format().WithoutWrite(wd);
+  const Spte w = wd.Without(format().dirty_mask());
+  const Spte logged = wd.Without(spte_bits::kWrite);
   const Spte protect = format().WithoutMmuWrite(wd);
   const Spte readonly =
       format().MakeLeaf({.pfn = kFrame, .host_writable = HostWritable::kNo});
   EXPECT_FALSE(format().IsVolatile(wd));
   EXPECT_TRUE(format().IsVolatile(w)) << "the processor may set D";
   EXPECT_TRUE(format().IsVolatile(logged)) << "a fast fault may set W";
-  EXPECT_TRUE(format().IsVolatile(format().WithoutDirty(logged)));
+  EXPECT_TRUE(format().IsVolatile(logged.Without(format().dirty_mask())));
   EXPECT_FALSE(format().IsVolatile(protect));
   EXPECT_FALSE(format().IsVolatile(readonly));
   // A clear Accessed bit alone does not make an SPTE volatile.
@@ -465,7 +465,7 @@ TEST_P(SpteFormatTest, ALeafIsVolatileWhileAWriteAssistOrFastFaultMayChangeIt) {
 // Covers: SPTE-34, TLB-08
 TEST_P(SpteFormatTest, AChangeOwesAFlushExactlyIfMmuWritableGoesAway) {
   const Spte wd = format().MakeLeaf({.pfn = kFrame, .write = true});
-  const Spte logged = format().WithoutWrite(wd);
+  const Spte logged = wd.Without(spte_bits::kWrite);
   const Spte protect = format().WithoutMmuWrite(wd);
   const Spte young = wd, old = format().WithoutAccessed(wd);
   const struct {
@@ -479,7 +479,7 @@ TEST_P(SpteFormatTest, AChangeOwesAFlushExactlyIfMmuWritableGoesAway) {
       {protect, wd, false},
       {protect, protect, false},
       {young, old, false},
-      {wd, format().WithoutDirty(wd), false},
+      {wd, wd.Without(format().dirty_mask()), false},
   };
   for (const auto& c : kCases) {
     EXPECT_EQ(format().ChangeNeedsFlush(c.from, c.to), c.flush)
@@ -489,11 +489,11 @@ TEST_P(SpteFormatTest, AChangeOwesAFlushExactlyIfMmuWritableGoesAway) {
 
 TEST_P(SpteFormatTest, LogProtectionKeepsMmuWritableAndTheOtherTakesIt) {
   const Spte wd = format().MakeLeaf({.pfn = kFrame, .write = true});
-  EXPECT_EQ(format().TripleOf(format().WithoutWrite(wd)),
+  EXPECT_EQ(format().TripleOf(wd.Without(spte_bits::kWrite)),
             (WriteTriple{true, true, false}));
   EXPECT_EQ(format().TripleOf(format().WithoutMmuWrite(wd)),
             (WriteTriple{true, false, false}));
-  EXPECT_EQ(format().WithWrite(format().WithoutWrite(wd)), wd);
+  EXPECT_EQ(format().WithWrite(wd.Without(spte_bits::kWrite)), wd);
 }
 
 // Covers: SPTE-46

@@ -81,7 +81,7 @@ class DirectFaultsTest : public ::testing::Test {
   // Clears W as dirty logging does.
   void WriteProtect(uint64_t gfn) {
     SpteSlot& sptep = EntryOf(gfn);
-    sptep.Store(vm_.format.WithoutWrite(sptep.Load()));
+    sptep.Store(sptep.Load().Without(spte_bits::kWrite));
   }
 
   ShadowTestVm vm_;

@@ -128,8 +128,8 @@ TEST_F(ShadowLogTest, WhereWritesAreNoticedByWItGoesInsteadOfD) {
   const Spte no_ad_before = At(no_ad, 0);
   const Spte nested_before = At(small_, 2);
   EXPECT_TRUE(log_.ClearDirty(lock_, slot(), slot().range(), nullptr));
-  EXPECT_EQ(At(no_ad, 0), without.WithoutWrite(no_ad_before));
-  EXPECT_EQ(At(small_, 2), ept.WithoutWrite(nested_before));
+  EXPECT_EQ(At(no_ad, 0), no_ad_before.Without(spte_bits::kWrite));
+  EXPECT_EQ(At(small_, 2), nested_before.Without(spte_bits::kWrite));
   EXPECT_EQ(Triple(small_, 0), kWritable);
 }
 

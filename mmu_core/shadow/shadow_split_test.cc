@@ -123,7 +123,8 @@ TEST_F(ShadowSplitTest, NothingIsSplitWithoutTheTdpMmuOrRmaps) {
 TEST_F(ShadowSplitTest, ASplitTranslatesAsBeforeAndFlushesNothing) {
   const SpteFormat& format = SpteFormat::Ept();
   SpteSlot& sptep = MapLarge(kLarge, 0);
-  const Spte huge = format.WithoutAccessed(format.WithoutDirty(sptep.Load()));
+  const Spte huge =
+      format.WithoutAccessed(sptep.Load().Without(format.dirty_mask()));
   sptep.Store(huge);
   const uint64_t flushes = Flushes();
   const SplitOutcome outcome = SplitAll();
@@ -520,7 +521,7 @@ TEST_F(ShadowSplitTest, ThePageOfAnotherAliasWithLeafsOnlyForcesNoFlush) {
   for (int i = 0; i < 100; ++i) {
     pages_.links().DropLeaf(lock_, child.EntryAt(i));
   }
-  const Spte kept = SpteFormat::Ept().WithoutWrite(child.EntryAt(200).Load());
+  const Spte kept = child.EntryAt(200).Load().Without(spte_bits::kWrite);
   child.EntryAt(200).Store(kept);
   SpteSlot& sptep = MapLarge(kLarge, 1);
   const uint64_t flushes = Flushes();

@@ -394,7 +394,7 @@ TEST_F(ShadowSyncRaceTest, Race34AWriteUntilTheFlushIsRead) {
 // read the table. The next sync reads later writes.
 TEST_F(ShadowSyncRaceTest, Race34AFaultInBetweenMakesThePageUnsyncAgain) {
   // The slot is logged, so a fast fault could give W back.
-  Spte logged = ept_.WithoutWrite(AliasSpte());
+  Spte logged = AliasSpte().Without(spte_bits::kWrite);
   alias_.EntryAt(0).Store(logged);
   ASSERT_TRUE(ept_.IsMmuWritable(logged));
   WithoutLock([&] {

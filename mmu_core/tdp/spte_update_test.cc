@@ -143,7 +143,7 @@ TEST_F(SpteUpdateTest, OfManyThreadsThatInstallALeafOneWins) {
 
 // Covers: TDP-26
 TEST_F(SpteUpdateTest, AnExclusiveChangeReturnsTheDirtyBitSetMeanwhile) {
-  const Spte clean = Ept().WithoutDirty(Leaf(5));
+  const Spte clean = Leaf(5).Without(Ept().dirty_mask());
   Map(Gfn(5), clean);
   MmuWriteLocked lock(lock_, LockOp::kClear);
   RcuReadGuard rcu;
@@ -237,7 +237,7 @@ TEST_F(SpteUpdateTest, TheStatisticsFollowEveryChangeOfAnEntry) {
   expect(0, 1, 2);
   change(huge);  // equal
   expect(0, 1, 2);
-  change(Ept().WithoutWrite(huge));  // leaf -> leaf
+  change(huge.Without(spte_bits::kWrite));  // leaf -> leaf
   expect(0, 1, 2);
   change(Spte::Initial());  // leaf -> nothing
   expect(0, 0, 2);

@@ -82,7 +82,7 @@ bool TdpMmu::TakeFromLeafs(MmuReadLocked& lock, int as_id, GfnRange range,
       // The entry may become a pointer to a table, which must keep its bits:
       // only a compare-exchange is safe here.
       while (c.IsPresentLeaf() && (c.old_spte().bits() & bit) != 0) {
-        if (updater_.Update(lock, c, Spte(c.old_spte().bits() & ~bit))) {
+        if (updater_.Update(lock, c, c.old_spte().Without(bit))) {
           changed = true;
           break;
         }

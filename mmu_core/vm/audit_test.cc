@@ -270,7 +270,7 @@ TEST_F(AuditTest, Inv10NoticesAPageThatMovedBehindTheLogsBack) {
 TEST_F(AuditTest, Inv6NoticesARightThatTheTablesDoNotGive) {
   SpteSlot& slot = Entry(Gfn(3), Level::k4K);
   {
-    Patch patch(slot, format().WithoutWrite(slot.Load()));
+    Patch patch(slot, slot.Load().Without(spte_bits::kWrite));
     EXPECT_THAT(Broken(), ElementsAre("INV-6"));
     // The auditor accepts the entry if a pending flush makes the vCPU drop it
     // before its next access.
