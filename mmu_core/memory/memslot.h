@@ -57,6 +57,11 @@ struct Memslot {
   bool IsHostWritable(Gfn gfn) const {
     return StateOf(gfn) == FrameState::kReadWrite;
   }
+  // Whether the gfn is a guest's table that stays write-protected (SHD-08).
+  bool IsWriteTracked(Gfn gfn) const {
+    const SlotRmaps* const tracked = shadow_rmaps();
+    return tracked != nullptr && tracked->IsWriteTracked(gfn);
+  }
   // The page number of `gfn` within the slot: the index of its dirty bit
   // (SLOT-52).
   uint64_t PageOf(Gfn gfn) const { return gfn - base_gfn; }

@@ -16,7 +16,6 @@
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/missing_frame.h"
 #include "mmu_core/mmu/page_fault.h"
-#include "mmu_core/rmap/slot_rmaps.h"
 
 namespace mmu {
 
@@ -74,8 +73,7 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
 // ResolveFrame reports. REQUIRES: as ResolveFrame.
 inline bool IsWriteTracked(const PageFault& fault) {
   if (fault.kind != AccessKind::kWrite) return false;
-  const SlotRmaps* const rmaps = fault.slot->shadow_rmaps();
-  return rmaps != nullptr && rmaps->IsWriteTracked(fault.gfn) &&
+  return fault.slot->IsWriteTracked(fault.gfn) &&
          fault.slot->IsHostWritable(fault.gfn);
 }
 
