@@ -27,6 +27,7 @@ LpageInfo::LpageInfo(Gfn base, uint64_t npages, Hva hva)
     // SLOT-42: a huge page needs both addresses at the same offset in it.
     const uint64_t host_frame = hva.value() >> kPageShift;
     if (((base.value() ^ host_frame) & (PagesPer(level) - 1)) != 0) {
+      counters.congruent = false;
       for (uint64_t i = 0; i < counters.size; ++i) counters.counts[i] = 1;
     }
   }
@@ -46,6 +47,13 @@ std::atomic<uint32_t>& LpageInfo::CounterOf(Gfn gfn, Level level) const {
 
 uint32_t LpageInfo::Count(Gfn gfn, Level level) const {
   return CounterOf(gfn, level).load(std::memory_order_relaxed);
+}
+
+uint32_t LpageInfo::Disallows(Gfn gfn, Level level) const {
+  const GfnRange block = GfnRange::Of(RoundDown(gfn, level), PagesPer(level));
+  const bool by_shape =
+      !levels_[SlotOf(level)].congruent || !range_.Contains(block);
+  return Count(gfn, level) - (by_shape ? 1 : 0);
 }
 
 void LpageInfo::Disallow(Gfn gfn) {

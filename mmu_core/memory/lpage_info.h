@@ -31,6 +31,8 @@ class LpageInfo {
   // is k2M or k1G.
   bool Disallowed(Gfn gfn, Level level) const { return Count(gfn, level) != 0; }
   uint32_t Count(Gfn gfn, Level level) const;
+  // The number of Disallow calls for the block that Allow has not undone.
+  uint32_t Disallows(Gfn gfn, Level level) const;
 
   // Adds one to the counter of `gfn`'s block at both levels (SLOT-43).
   void Disallow(Gfn gfn);
@@ -43,6 +45,7 @@ class LpageInfo {
  private:
   struct Counters {
     uint64_t size = 0;
+    bool congruent = true;  // of guest and host frames
     std::unique_ptr<std::atomic<uint32_t>[]> counts;
   };
 

@@ -110,6 +110,22 @@ TEST(LpageInfoTest, TrackersComeOnTopOfTheEdges) {
 }
 
 // Covers: SLOT-43
+TEST(LpageInfoTest, TrackersAreCountedWithoutWhatTheSlotsShapeForbids) {
+  LpageInfo edges(Gfn(1), 1024, HvaFor(1));
+  LpageInfo by_4k(Gfn(0), k1GPages, HvaFor(0, kPageSize));
+  for (const uint64_t gfn : {1, 512, 1024}) {
+    for (LpageInfo* info : {&edges, &by_4k}) {
+      for (const Level level : {Level::k2M, Level::k1G}) {
+        EXPECT_EQ(info->Disallows(Gfn(gfn), level), uint32_t{0});
+        info->Disallow(Gfn(gfn));
+        EXPECT_EQ(info->Disallows(Gfn(gfn), level), uint32_t{1});
+        info->Allow(Gfn(gfn));
+      }
+    }
+  }
+}
+
+// Covers: SLOT-43
 TEST(LpageInfoDeathTest, CounterNeverDropsBelowZero) {
   LpageInfo info(Gfn(0), k1GPages, HvaFor(0));
   EXPECT_DEATH(info.Allow(Gfn(0)), "check failed: before > 0");

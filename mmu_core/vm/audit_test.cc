@@ -34,7 +34,6 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::ClearLog;
-using ::mmu::testing::MakeVm;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
@@ -54,7 +53,10 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 // Slot 1 has 4 MiB of 2 MiB pages at 8 MiB, of which the first is mapped.
 class AuditTest : public ::testing::Test {
  protected:
-  AuditTest() {
+  explicit AuditTest(VmConfig config = {}) {
+    config.memslots = {Slot(0, 0, 4 * kMiB),
+                       Slot(1, 8 * kMiB, 4 * kMiB, Level::k2M)};
+    vm_ = MakeVmFrom(config);
     Touch(*vm_, GfnRange::Of(Gfn(0), 8));
     Write(*vm_, 8 * kMiB);
   }
@@ -101,8 +103,7 @@ class AuditTest : public ::testing::Test {
 
   const SpteFormat& format() { return state().tdp.format(); }
 
-  std::unique_ptr<Vm> vm_ =
-      MakeVm({Slot(0, 0, 4 * kMiB), Slot(1, 8 * kMiB, 4 * kMiB, Level::k2M)});
+  std::unique_ptr<Vm> vm_;
 };
 
 TEST_F(AuditTest, ASoundVmHasNoFindingsAndSaysWhatWasLookedAt) {
@@ -194,6 +195,51 @@ TEST_F(AuditTest, Inv4NoticesAPageLargerThanItsHostAllows) {
               format().MakeLeaf({.level = Level::k2M, .pfn = pfn}));
   counters().AddLeafs(Level::k2M, 1);
   EXPECT_THAT(Broken(), ElementsAre("INV-4"));
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("forbids"));
+  counters().AddLeafs(Level::k2M, -1);
+}
+
+// The memslots have rmaps, as after the first shadow root.
+class AuditOfNestedVmTest : public AuditTest {
+ protected:
+  explicit AuditOfNestedVmTest(Level max_page_level = Level::k1G)
+      : AuditTest({.mmu = MmuMode::kNested, .max_page_level = max_page_level}) {
+    EXPECT_TRUE(state().PrepareForShadowRoot().ok());
+  }
+
+  const Memslot& HugeSlot() {
+    RcuReadGuard rcu;
+    return *state().slots.Active(0).FindById(1);
+  }
+};
+
+// Covers: SHD-09
+TEST_F(AuditOfNestedVmTest, Inv4AllowsAProtectedHugePageAroundAGuestsTable) {
+  const Gfn table(2048 + 7);
+  HugeSlot().lpage_info->Disallow(table);
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("forbids"));
+  {
+    MmuWriteLocked lock(state().mmu_lock, LockOp::kFault);
+    RcuReadGuard rcu;
+    EXPECT_TRUE(
+        state().mmus.WriteProtectGfn(lock, HugeSlot(), table, Level::k4K));
+  }
+  vcpu().tlb().FlushAll();
+  EXPECT_EQ(AuditFindings(*vm_), "");
+  HugeSlot().lpage_info->Allow(table);
+}
+
+class AuditOfSmallNestedVmTest : public AuditOfNestedVmTest {
+ protected:
+  AuditOfSmallNestedVmTest() : AuditOfNestedVmTest(Level::k4K) {}
+};
+
+TEST_F(AuditOfSmallNestedVmTest, Inv4NoticesAHugePageWithoutAGuestsTable) {
+  const Gfn gfn(2048 + 512);
+  Patch patch(
+      Entry(gfn, Level::k2M),
+      format().MakeLeaf({.level = Level::k2M, .pfn = HugeSlot().PfnOf(gfn)}));
+  counters().AddLeafs(Level::k2M, 1);
   EXPECT_THAT(AuditFindings(*vm_), HasSubstr("forbids"));
   counters().AddLeafs(Level::k2M, -1);
 }

@@ -88,11 +88,8 @@ class Auditor final : public AuditSink {
                 slot.PfnOf(gfn).value());
     }
     if (!slot.backing->all_writable()) CheckFrames(leaf, slot);
-    // A huge page that a guest's table has come to lie in keeps being one, but
-    // loses W for good (SHD-09).
     if (leaf.level > slot.MaxMappingLevel(gfn, vm_.config.max_page_level) &&
-        (slot.shadow_rmaps() == nullptr ||
-         leaf.format.IsMmuWritable(leaf.spte))) {
+        !MayStayHuge(leaf, slot)) {
       Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
                 gfn.value(), ToInt(leaf.level));
     }
@@ -108,6 +105,14 @@ class Auditor final : public AuditSink {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
     }
+  }
+
+  // If a guest's table comes to lie in a page that any MMU maps huge, the page
+  // stays huge, but loses W for good (SHD-09).
+  static bool MayStayHuge(const AuditedLeaf& leaf, const Memslot& slot) {
+    return leaf.level <= slot.backing->host_page_level() &&
+           !leaf.format.IsMmuWritable(leaf.spte) &&
+           slot.lpage_info->Disallows(leaf.gfn, leaf.level) != 0;
   }
 
   // What is mapped has a frame (memory/frame_lender.h).

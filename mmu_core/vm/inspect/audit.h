@@ -9,9 +9,11 @@
 //          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20); no
 //          reachable entry is frozen (SPTE-47).
 //   INV-4  Each leaf maps the host frame that its memslot names, at a level
-//          that slot, host and hardware allow; the frame is there (memory/
-//          frame_lender.h); it is host-writable only if the host lets the page
-//          be written; no leaf lies outside all slots.
+//          that slot, host and hardware allow (a leaf that was huge before a
+//          guest's table came to lie in it stays huge, but is not
+//          MMU-writable: SHD-09); the frame is there (memory/frame_lender.h);
+//          it is host-writable only if the host lets the page be written; no
+//          leaf lies outside all slots.
 //   INV-5  A writable 4K SPTE of a logged slot belongs to a page whose dirty
 //          bit is set (open or sealed; in flight is not enough) or which a ring
 //          or a CPU's log names, or a TLB flush is owed; with PML also one
