@@ -113,9 +113,20 @@ MAY_NAME_MMU_MODE = {"mmu_core/vm/core/mmu_mode_check.cc",
 # Nor does the code of a VM ask which of the known MMUs the VM has, or reach for
 # one of them by name, except in these files. So a further MMU needs one row in
 # vm_core.cc and its own classes.
-MMU_KIND = re.compile(r"\bMmuKind::k|\bRunsOnTdp\(|\bHasShadowPages\(|"
-                      r"\bruns_on_tdp|\bvm_?\.(?:shadow|tdp)\b|"
-                      r"\bshadow(?:_|\(\))?\s*[!=]=\s*nullptr")
+MMU_KIND = re.compile("|".join((
+    # The kind itself.
+    r"\bMmuKind::k", r"\bRunsOnTdp\(", r"\bHasShadowPages\(",
+    r"\bruns_on_tdp",
+    # The member of a VM or of another object that is one of its MMUs.
+    r"(?:\.|->)(?:shadow|tdp)\b(?!\()",
+    # What there is only with shadow pages.
+    r"\bshadow_rmaps\b", r"\bAnyIndirect",
+    # Whether a pointer to the shadow MMU, or to a vCPU's part of it, is null.
+    r"\bshadow(?:_|\(\))?\s*[!=]=\s*nullptr",
+    r"\bnullptr\s*[!=]=\s*(?:\w+(?:\.|->))*shadow(?:_|\(\))?(?![\w.-])",
+    r"(?:!|&&|\|\||\bif\s*\()\s*(?:\w+(?:\.|->))*shadow(?:_|\(\))"
+    r"(?![\w.-])",
+    r"\bshadow(?:_|\(\))\s*(?:\?|&&|\|\|)")))
 MAY_NAME_MMU_KIND = {
     "mmu_core/vm/core/shadow_hooks.cc": "the shadow MMU's call of the others",
     "mmu_core/vm/core/vm_config.h": "says which MMUs a mode means",
@@ -258,7 +269,15 @@ class VisibilityTest(unittest.TestCase):
                   "vcpu.runs_on_tdp()", "mmu.kind() == MmuKind::kShadow",
                   "vm.shadow == nullptr", "vcpu.shadow() != nullptr",
                   "shadow_ != nullptr", "vm_.shadow->pages().limit() > 0",
-                  "*vm.shadow", "vm.tdp.format().has_ad()"))):
+                  "*vm.shadow", "vm.tdp.format().has_ad()",
+                  "vm->shadow", "state_->shadow", "state_->tdp",
+                  "state.shadow", "core.tdp", "core().shadow",
+                  "!shadow_", "shadow_", "vcpu.shadow()", "!vcpu->shadow()",
+                  "a && shadow_", "shadow_ && a", "shadow_ ? a : b",
+                  "nullptr != shadow_", "nullptr == vcpu.shadow()",
+                  "slot.shadow_rmaps() == nullptr",
+                  "slot->shadow_rmaps() != nullptr", "slot.shadow_rmaps()",
+                  "tracking.AnyIndirectPages()"))):
             for name in ("mmu_core/vm/x.cc", "mmu_core/vm/jobs/x.h"):
                 for question in questions:
                     self.assertEqual(
@@ -270,7 +289,10 @@ class VisibilityTest(unittest.TestCase):
             for name in ("mmu_core/vm/x_test.cc", "server/x.cc"):
                 self.assertEqual(self.in_tree({name: questions[0]}, ask),
                                  (0, []))
-        for code in ("vm.shadow_roots", "ShadowPageLimit(vm)", "std::tdp"):
+        for code in ("vm.shadow_roots", "ShadowPageLimit(vm)", "std::tdp",
+                     "vcpu_.shadow()->InvalidateAll()", "shadow_(shadow)",
+                     "!shadow_.roots().MakeAvailable(lock)", "report.tdp()",
+                     "if (shadow_.roots_.table() != nullptr)"):
             self.assertEqual(
                 self.in_tree({"mmu_core/vm/x.cc": code}, ask_for_kind),
                 (1, []), code)
