@@ -36,8 +36,10 @@ WITHOUT_WIRE = "control"
 # What server/convert/ does without: headers, and names that the headers of
 # server/control/ bring along. A test may make the VM whose values it converts.
 VM_INCLUDE = re.compile(r"^server/control/(?:managed_vm|vm_registry)\.h$|"
-                        r"^mmu_core/vm/vm\.h$|^trace/|^fstream$|^fcntl\.h$")
-VM_NAME = re.compile(r"\b(?:ManagedVm|VmUse|mmu::Vm)\b")
+                        r"^mmu_core/vm/vm\.h$|^trace/|"
+                        r"^(?:cstdio|filesystem|fstream)$|"
+                        r"^(?:fcntl|stdio|sys/stat|unistd)\.h$")
+VM_NAME = re.compile(r"\b(?:ManagedVm\b|VmUse\b|mmu::Vm\b|trace::)")
 WITHOUT_VM = "convert"
 COMMENT = re.compile(r"//.*")
 
@@ -191,7 +193,9 @@ class ServerFloorsTest(unittest.TestCase):
     def test_convert_works_on_no_vm_and_no_file(self):
         for name in ("server/control/managed_vm.h",
                      "server/control/vm_registry.h", "mmu_core/vm/vm.h",
-                     "trace/trace_reader.h", "fstream"):
+                     "trace/trace_reader.h", "cstdio", "fcntl.h",
+                     "filesystem", "fstream", "stdio.h", "sys/stat.h",
+                     "unistd.h"):
             self.assertEqual(
                 self.violations_of({"convert/a.h": "#include <%s>\n" % name}),
                 ["server/convert/a.h uses " + name])
@@ -199,13 +203,18 @@ class ServerFloorsTest(unittest.TestCase):
             self.assertEqual(
                 self.violations_of({"convert/a.cc": "int F(%s& a);\n" % name}),
                 ["server/convert/a.cc names " + name])
+        self.assertEqual(
+            self.violations_of({"convert/a.cc": "trace::Reader reader;\n"}),
+            ["server/convert/a.cc names trace::"])
 
     def test_convert_may_use_the_values_of_control(self):
         self.assertEqual(
             self.violations_of({
                 "convert/a.h": '#include "server/control/shown_vm.h"\n'
                                "// Not of a ManagedVm.\n"
-                               "int F(mmu::VmConfig a, ShownVm b);\n",
+                               "#include <sys/types.h>\n"
+                               "int F(mmu::VmConfig a, ShownVm b);\n"
+                               "int G(mytrace::Trace a);\n",
                 "convert/a_test.cc": '#include "mmu_core/vm/vm.h"\n'
                                      "ManagedVm vm;\n",
                 "services/a.h": '#include "server/control/managed_vm.h"\n'}),
