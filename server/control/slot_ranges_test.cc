@@ -52,6 +52,7 @@ TEST_F(SlotRangesTest, ARangeMayCrossSlotsButNoHole) {
     EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
     EXPECT_EQ(mmu::DetailOf(status).reason, mmu::Reason::kGpaOutOfRange);
     EXPECT_EQ(mmu::DetailOf(status).field, "r");
+    EXPECT_EQ(mmu::DetailOf(status).kvm_errno, 0) << "KVM has no such call";
   }
   EXPECT_FALSE(CheckInsideSlots(Mebibytes(0, 1), {}, "r").ok());
 }

@@ -1,7 +1,6 @@
 #include "mmu_core/vm/core/range_check.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
@@ -12,7 +11,7 @@ namespace mmu {
 
 absl::Status OutsideMemslots(GfnRange range) {
   return MakeError(
-      absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "range", EINVAL},
+      absl::StatusCode::kOutOfRange, {Reason::kGpaOutOfRange, "range", 0},
       Format("the range is %d bytes from gpa %d; not all of it lies within "
              "memslots; see the VM's list of memslots",
              range.bytes(), ToGpa(range.start).value()));

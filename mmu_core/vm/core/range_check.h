@@ -9,8 +9,8 @@
 
 namespace mmu {
 
-// OUT_OF_RANGE GPA_OUT_OF_RANGE (EINVAL) about "range": no memslot has some
-// page of it.
+// OUT_OF_RANGE GPA_OUT_OF_RANGE about "range": no memslot has some page of it.
+// Without an errno: the callers do what KVM has no call for.
 absl::Status OutsideMemslots(GfnRange range);
 
 // OutsideMemslots unless `range` lies within `memory`: ascending ranges, none

@@ -1,7 +1,6 @@
 #include "mmu_core/vm/core/slot_ranges.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
@@ -14,7 +13,7 @@ namespace mmu {
 absl::Status CheckCovered(const MemslotSet& set, GfnRange range) {
   if (range.empty()) {
     return MakeError(
-        absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", EINVAL},
+        absl::StatusCode::kOutOfRange, {Reason::kInvalidRange, "range", 0},
         Format("the range from gfn 0x%x to 0x%x is empty; name at least one "
                "page",
                range.start.value(), range.end.value()));

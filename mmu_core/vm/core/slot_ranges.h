@@ -11,7 +11,7 @@
 
 namespace mmu {
 
-// Whether each page of `range` lies in a slot of `set`. With EINVAL:
+// Whether each page of `range` lies in a slot of `set`:
 //   OUT_OF_RANGE INVALID_RANGE     `range` is empty
 //   OUT_OF_RANGE GPA_OUT_OF_RANGE  (vm/core/range_check.h)
 absl::Status CheckCovered(const MemslotSet& set, GfnRange range);
