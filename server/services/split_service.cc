@@ -98,8 +98,8 @@ OperationSpec SplitSpec(std::shared_ptr<SplitTurn> turn,
 }
 
 // The memslot that an error of mmu_core about a recovery names, "" if it names
-// none, and the error without that fact: the API's errors name resources
-// instead.
+// none, and the error in the words of RecoverHugePagesRequest: about its field
+// and without the memslot, since the API's errors name resources instead.
 struct RecoverError {
   absl::Status status;
   std::string memslot;
@@ -109,7 +109,7 @@ RecoverError ToRecoverError(const absl::Status& status, const ManagedVm& vm) {
   const auto slot = detail.metadata.find("slot");
   uint32_t id = 0;
   if (slot == detail.metadata.end() || !absl::SimpleAtoi(slot->second, &id)) {
-    return {status, ""};
+    return {InFields(status, {{"range", "ranges"}}), ""};
   }
   detail.metadata.erase(slot);
   return {mmu::MakeError(status.code(), detail, std::string(status.message())),
@@ -123,9 +123,7 @@ absl::Status CheckRecover(const ManagedVm& vm,
                           const std::vector<mmu::GfnRange>& ranges) {
   const RecoverError error =
       ToRecoverError(vm.vm().CheckRecoverHugePages(ranges), vm);
-  if (error.memslot.empty()) {
-    return InFields(error.status, {{"range", "ranges"}});
-  }
+  if (error.memslot.empty()) return error.status;
   return WithResource(
       ApiError(error.status.code(), mmu::DetailOf(error.status).reason,
                error.status.message()),
