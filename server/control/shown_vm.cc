@@ -15,11 +15,13 @@
 namespace mmud {
 namespace {
 
-// Nullopt if none has run, or one runs.
+// Nullopt if none has run, one runs, or the last start was refused: then no
+// workload has ended.
 absl::optional<ShownVm::EndedWorkload> EndOf(const ManagedVm& vm) {
   const std::shared_ptr<WorkloadRun> run = vm.workload();
   if (run == nullptr || !run->finished()) return absl::nullopt;
   WorkloadRun::Progress end = run->progress();
+  if (!end.end_time.has_value()) return absl::nullopt;
   return ShownVm::EndedWorkload{std::move(end.error), *end.end_time};
 }
 

@@ -1,14 +1,18 @@
 #include "server/control/shown_vm.h"
 
 #include <cstdint>
+#include <memory>
 
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "gtest/gtest.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/run/workload.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/wall_time.h"
 #include "server/control/managed_vm.h"
+#include "server/control/workload_run.h"
 
 namespace mmud {
 namespace {
@@ -62,6 +66,20 @@ TEST_F(ShownVmTest, AVmWithoutAWorkloadIsIdleAndNoneHasEnded) {
   EXPECT_FALSE(shown.vcpus.wait_for_ring);
   EXPECT_FALSE(shown.ended_workload.has_value());
   EXPECT_FALSE(shown.deleting);
+}
+
+TEST_F(ShownVmTest, AWorkloadWhoseStartWasRefusedHasNoEnd) {
+  const auto run =
+      std::make_shared<WorkloadRun>(vm_.vm(), WorkloadDescription());
+  ASSERT_TRUE(vm_.TryBeginWorkload());
+  vm_.SetWorkload(run);
+  // No vCPU has a program.
+  ASSERT_FALSE(
+      run->Start(mmu::WorkloadOptions(), [] { return absl::OkStatus(); }).ok());
+  ASSERT_TRUE(run->finished());
+  const ShownVm shown = ShowVm(vm_, SlotLogs::kLeaveOut);
+  EXPECT_FALSE(shown.vcpus.run_workload);
+  EXPECT_FALSE(shown.ended_workload.has_value());
 }
 
 }  // namespace
