@@ -26,6 +26,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::LeapingHoldClock;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Read;
@@ -338,13 +339,14 @@ TEST(SplitJobTest, ALargerChunkIsDoneInFewerSteps) {
 }
 
 TEST(SplitJobTest, ALockHoldThatIsOverAtOnceStillComesToTheEnd) {
+  const LeapingHoldClock clock;
   for (const SplitOrder order :
        {SplitOrder::kAscending, SplitOrder::kDescending}) {
     auto vm = HugeVm(64);
     SplitRequest request;
     request.order = order;
     request.throttle.chunk_bytes = kGiB;
-    request.throttle.max_lock_hold = absl::Nanoseconds(1);
+    request.throttle.max_lock_hold = absl::Microseconds(10);
     const SplitProgress progress = RunSplit(*vm, request);
     EXPECT_EQ(progress.split_2m_count, 32);
     EXPECT_EQ(progress.done_bytes, progress.total_bytes);
@@ -364,7 +366,7 @@ TEST(SplitJobTest, TheLockIsLetGoAsOftenAsAsked) {
   auto vm = HugeVm(256);
   SplitRequest request;
   request.throttle.chunk_bytes = 256 * kMiB;
-  request.throttle.max_lock_hold = absl::Microseconds(5);
+  request.throttle.max_lock_hold = absl::Microseconds(10);
   const SplitProgress progress = RunSplit(*vm, request);
   EXPECT_GT(vm->Stats().split_chunk.count, 1u);
   EXPECT_GT(progress.cost.max_lock_hold, absl::ZeroDuration());
@@ -412,6 +414,11 @@ TEST(SplitJobTest, ASplitWhileVcpusWriteLosesNothing) {
 TEST(SplitJobTest, EachFieldOfAThrottleHasItsRule) {
   const Throttle good;
   EXPECT_TRUE(ValidateThrottle(good).ok());
+  const Throttle most = {.chunk_bytes = kGiB,
+                         .max_lock_hold = absl::Seconds(1),
+                         .min_pause = absl::Seconds(10),
+                         .max_vcpu_stall_ratio = 1};
+  EXPECT_TRUE(ValidateThrottle(most).ok());
   const auto rejects = [&](const std::string& field, auto change) {
     Throttle throttle = good;
     change(throttle);
@@ -434,9 +441,19 @@ TEST(SplitJobTest, EachFieldOfAThrottleHasItsRule) {
   rejects("chunk_bytes", [](Throttle& t) { t.chunk_bytes = 0; });
   rejects("chunk_bytes", [](Throttle& t) { t.chunk_bytes = -(2 << 20); });
   rejects("chunk_bytes", [](Throttle& t) { t.chunk_bytes = 3 << 20; });
+  rejects("chunk_bytes",
+          [](Throttle& t) { t.chunk_bytes = kGiB + (int64_t{2} << 20); });
   rejects("max_lock_hold",
           [](Throttle& t) { t.max_lock_hold = absl::ZeroDuration(); });
+  rejects("max_lock_hold",
+          [](Throttle& t) { t.max_lock_hold = absl::Nanoseconds(9'999); });
+  rejects("max_lock_hold", [](Throttle& t) {
+    t.max_lock_hold = absl::Seconds(1) + absl::Nanoseconds(1);
+  });
   rejects("min_pause", [](Throttle& t) { t.min_pause = -absl::Seconds(1); });
+  rejects("min_pause", [](Throttle& t) {
+    t.min_pause = absl::Seconds(10) + absl::Nanoseconds(1);
+  });
   rejects("max_flushes_per_second",
           [](Throttle& t) { t.max_flushes_per_second = -1; });
   rejects("max_vcpu_stall_ratio",

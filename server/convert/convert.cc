@@ -28,22 +28,15 @@ constexpr int64_t kNanosPerSecond = 1'000'000'000;
 // The limit of a valid Duration message.
 constexpr int64_t kMaxDurationSeconds = 315'576'000'000;
 
-absl::Status BadThrottle(absl::string_view field, absl::string_view name,
-                         const absl::AlphaNum& value, absl::string_view rule) {
-  return WrongValue(mmu::Reason::kInvalidThrottle,
-                    absl::StrCat(field, ".", name), value, rule);
-}
-
+// The form of a duration only: mmu::ValidateThrottle checks its bounds.
 absl::Status ThrottleDuration(const google::protobuf::Duration& proto,
-                              absl::Duration least, absl::Duration most,
                               absl::string_view field, absl::string_view name,
                               absl::Duration* out) {
-  if (FromProto(proto, out) && *out >= least && *out <= most) {
-    return absl::OkStatus();
-  }
-  return BadThrottle(field, name, Show(proto),
-                     absl::StrCat("from ", absl::FormatDuration(least), " to ",
-                                  absl::FormatDuration(most)));
+  if (FromProto(proto, out)) return absl::OkStatus();
+  return WrongValue(mmu::Reason::kInvalidThrottle,
+                    absl::StrCat(field, ".", name), Show(proto),
+                    "seconds and nanos of the same sign, with less than a "
+                    "second in nanos");
 }
 
 }  // namespace
@@ -156,28 +149,19 @@ v1::Throttle ToProto(const mmu::Throttle& throttle) {
 absl::StatusOr<mmu::Throttle> ToThrottle(const v1::Throttle& proto,
                                          absl::string_view field,
                                          const mmu::Throttle& base) {
-  constexpr int64_t kMaxChunk = int64_t{1} << 30;
   mmu::Throttle throttle = base;
   if (proto.has_max_pages_per_second()) {
     throttle.max_pages_per_second = proto.max_pages_per_second();
   }
-  if (proto.has_chunk_bytes()) {
-    if (proto.chunk_bytes() > kMaxChunk) {
-      return BadThrottle(field, "chunk_bytes", proto.chunk_bytes(),
-                         "at most 1 GiB");
-    }
-    throttle.chunk_bytes = proto.chunk_bytes();
-  }
+  if (proto.has_chunk_bytes()) throttle.chunk_bytes = proto.chunk_bytes();
   if (proto.has_max_lock_hold()) {
     absl::Status status = ThrottleDuration(
-        proto.max_lock_hold(), absl::Microseconds(10), absl::Seconds(1), field,
-        "max_lock_hold", &throttle.max_lock_hold);
+        proto.max_lock_hold(), field, "max_lock_hold", &throttle.max_lock_hold);
     if (!status.ok()) return status;
   }
   if (proto.has_min_pause()) {
-    absl::Status status = ThrottleDuration(
-        proto.min_pause(), absl::ZeroDuration(), absl::Seconds(10), field,
-        "min_pause", &throttle.min_pause);
+    absl::Status status = ThrottleDuration(proto.min_pause(), field,
+                                           "min_pause", &throttle.min_pause);
     if (!status.ok()) return status;
   }
   if (proto.has_max_flushes_per_second()) {

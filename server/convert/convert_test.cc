@@ -116,12 +116,35 @@ TEST(Convert, NamesTheLimitOfAThrottleThatIsOutOfRange) {
             "throttle.chunk_bytes");
   EXPECT_EQ(field([](auto& t) { t.mutable_max_lock_hold()->set_nanos(1); }),
             "throttle.max_lock_hold");
+  EXPECT_EQ(field([](auto& t) { t.mutable_max_lock_hold()->set_seconds(2); }),
+            "throttle.max_lock_hold");
   EXPECT_EQ(field([](auto& t) { t.mutable_min_pause()->set_seconds(11); }),
+            "throttle.min_pause");
+  EXPECT_EQ(field([](auto& t) { t.mutable_min_pause()->set_seconds(-1); }),
             "throttle.min_pause");
   EXPECT_EQ(field([](auto& t) { t.set_max_flushes_per_second(-5); }),
             "throttle.max_flushes_per_second");
   EXPECT_EQ(field([](auto& t) { t.set_max_vcpu_stall_ratio(std::nan("")); }),
             "throttle.max_vcpu_stall_ratio");
+}
+
+TEST(Convert, ADurationOfAThrottleNeedsTheFormOfADuration) {
+  const auto message = [](auto set) {
+    v1::Throttle proto;
+    set(proto);
+    return std::string(ToThrottle(proto, "throttle").status().message());
+  };
+  const std::string rule =
+      "; it must be seconds and nanos of the same sign, with less than a "
+      "second in nanos";
+  EXPECT_EQ(
+      message([](auto& t) { t.mutable_min_pause()->set_nanos(1'000'000'000); }),
+      "throttle.min_pause is {seconds: 0, nanos: 1000000000}" + rule);
+  EXPECT_EQ(message([](auto& t) {
+              t.mutable_max_lock_hold()->set_seconds(1);
+              t.mutable_max_lock_hold()->set_nanos(-1);
+            }),
+            "throttle.max_lock_hold is {seconds: 1, nanos: -1}" + rule);
 }
 
 TEST(Convert, RangesMustBeAlignedPositiveAndRepresentable) {

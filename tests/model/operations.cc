@@ -579,7 +579,7 @@ class Comparison {
     request.order =
         b % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
     request.throttle.chunk_bytes = (int64_t{2} << 20) << (c % 4);
-    if (c % 5 == 0) request.throttle.max_lock_hold = absl::Nanoseconds(1);
+    if (c % 5 == 0) request.throttle.max_lock_hold = absl::Microseconds(10);
     const auto job = SplitJob::Create(vm_->state(), request);
     if (!job.ok()) {
       Expect(job.status(), Reason::kInvalidRange);

@@ -25,6 +25,15 @@ absl::Status CheckRate(const char* field, int64_t per_second) {
                     per_second));
 }
 
+absl::Status CheckDuration(const char* field, absl::Duration value,
+                           absl::Duration least, absl::Duration most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return BadThrottle(
+      field, Format("%s is %s; it must be from %s to %s", field,
+                    absl::FormatDuration(value), absl::FormatDuration(least),
+                    absl::FormatDuration(most)));
+}
+
 }  // namespace
 
 absl::Status ValidateThrottle(const Throttle& throttle) {
@@ -34,22 +43,23 @@ absl::Status ValidateThrottle(const Throttle& throttle) {
     return s;
   }
   const auto two_mib = static_cast<int64_t>(BytesPer(Level::k2M));
-  if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes % two_mib != 0) {
+  const auto gib = static_cast<int64_t>(BytesPer(Level::k1G));
+  if (throttle.chunk_bytes <= 0 || throttle.chunk_bytes > gib ||
+      throttle.chunk_bytes % two_mib != 0) {
     return BadThrottle("chunk_bytes",
                        Format("chunk_bytes is %d; it must be a positive "
-                              "multiple of 2 MiB (%d)",
+                              "multiple of 2 MiB (%d), at most 1 GiB",
                               throttle.chunk_bytes, two_mib));
   }
-  if (throttle.max_lock_hold <= absl::ZeroDuration()) {
-    return BadThrottle("max_lock_hold",
-                       Format("max_lock_hold is %s; it must be positive; the "
-                              "default is 200us",
-                              absl::FormatDuration(throttle.max_lock_hold)));
+  if (absl::Status s = CheckDuration("max_lock_hold", throttle.max_lock_hold,
+                                     absl::Microseconds(10), absl::Seconds(1));
+      !s.ok()) {
+    return s;
   }
-  if (throttle.min_pause < absl::ZeroDuration()) {
-    return BadThrottle("min_pause",
-                       Format("min_pause is %s; it must not be negative",
-                              absl::FormatDuration(throttle.min_pause)));
+  if (absl::Status s = CheckDuration("min_pause", throttle.min_pause,
+                                     absl::ZeroDuration(), absl::Seconds(10));
+      !s.ok()) {
+    return s;
   }
   if (absl::Status s =
           CheckRate("max_flushes_per_second", throttle.max_flushes_per_second);

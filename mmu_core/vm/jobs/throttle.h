@@ -15,9 +15,11 @@ namespace mmu {
 struct Throttle {
   int64_t max_pages_per_second = 0;        // 4 KiB pages covered
   int64_t chunk_bytes = int64_t{2} << 20;  // work between two lock releases at
-                                           // most; multiple of 2 MiB
-  absl::Duration max_lock_hold = kDefaultMaxLockHold;
-  absl::Duration min_pause = absl::ZeroDuration();  // between two chunks
+                                           // most; multiple of 2 MiB up to
+                                           // 1 GiB
+  absl::Duration max_lock_hold = kDefaultMaxLockHold;  // 10 us to 1 s
+  absl::Duration min_pause = absl::ZeroDuration();     // between two chunks, at
+                                                       // most 10 s
   int64_t max_flushes_per_second = 0;
   double max_vcpu_stall_ratio = 0;  // stall time / wall time, 0..1
 };
