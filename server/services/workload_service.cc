@@ -30,6 +30,8 @@ namespace {
 
 constexpr char kList[] = "workloads";
 
+// Not the rule of mmu::Vm::Workload, which has the same reason: there the VM
+// never had a workload. Here this workload is known, and has ended.
 absl::Status NotRunning(const std::string& name) {
   return WithResource(
       ApiError(absl::StatusCode::kFailedPrecondition,
