@@ -17,9 +17,9 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/backing.h"
-#include "mmu_core/memory/fake_lender.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/testing/fake_lender.h"
 
 namespace mmu {
 namespace {

@@ -1,4 +1,4 @@
-#include "mmu_core/memory/fake_lender.h"
+#include "mmu_core/testing/fake_lender.h"
 
 #include <sys/mman.h>
 

@@ -1,7 +1,7 @@
 // A lender of memory whose frames a test adds and takes away.
 
-#ifndef MMU_CORE_MEMORY_FAKE_LENDER_H_
-#define MMU_CORE_MEMORY_FAKE_LENDER_H_
+#ifndef MMU_CORE_TESTING_FAKE_LENDER_H_
+#define MMU_CORE_TESTING_FAKE_LENDER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -78,4 +78,4 @@ class FakeLender final : public FrameLender {
 
 }  // namespace mmu::testing
 
-#endif  // MMU_CORE_MEMORY_FAKE_LENDER_H_
+#endif  // MMU_CORE_TESTING_FAKE_LENDER_H_
