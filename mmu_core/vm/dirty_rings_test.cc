@@ -310,6 +310,29 @@ TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Until a reset flushes, TLBs allow writes that the tables forbid. An audit at
+// that moment would find this (INV-6), so the audit waits for the flush.
+TEST(DirtyRingsTest, Race22AnAuditWaitsForTheFlushOfAReset) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 5 * kPageSize);
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5));
+  testing::Interleaving threads;
+  std::string findings = "none yet";
+  threads.Add("clear", [&] { ClearAll(*vm, epoch, {5}); });
+  threads.Add("audit", [&] { findings = AuditFindings(*vm); });
+  threads.RunTo("clear", HookPoint::kProtectToFlush);
+  EXPECT_FALSE(IsWritable(*vm, 5));
+  threads.Start("audit");
+  while (!vm->state().unflushed_resets.IsAwaited() &&
+         !threads.HasEnded("audit")) {
+    std::this_thread::yield();
+  }
+  threads.RunToEnd("clear");
+  threads.WaitForEnd("audit");
+  EXPECT_EQ(findings, "");
+}
+
 TEST(DirtyRingsTest, APeekShowsWhatIsStillInTheRings) {
   auto vm = LoggingRingVm(2);
   Write(*vm, 5 * kPageSize, 1, 0);

@@ -38,6 +38,7 @@
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/vm/core/mmu_set.h"
 #include "mmu_core/vm/core/shadow_hooks.h"
+#include "mmu_core/vm/core/unflushed_resets.h"
 #include "mmu_core/vm/core/vcpu_runner.h"
 #include "mmu_core/vm/core/vm_config.h"
 
@@ -104,6 +105,7 @@ struct VmCore {
   // The windows of a ring reset, with room for a whole ring from the start,
   // since a reset must not fail for lack of memory.
   std::vector<DirtyWindow> reset_windows ABSL_GUARDED_BY(slots.slots_lock);
+  UnflushedResets unflushed_resets;
   // Tables for operations under slots_lock; topped up without mmu_lock.
   TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
   // All operations on a memslot or a range go through this set.

@@ -31,6 +31,8 @@ class Auditor final : public AuditSink {
 
   AuditReport Run() {
     MutexLock slots(vm_.slots.slots_lock);
+    // The TLBs are compared as of the flush.
+    vm_.unflushed_resets.WaitForNone();
     for (const auto& vcpu : vcpus_) {
       if (vcpu->dirty_ring() == nullptr) continue;
       vcpu->dirty_ring()->ForEach([this](DirtyGfn page) {

@@ -61,7 +61,8 @@ struct VmCore;
 
 // Verifies all of the above of a VM with these vCPUs. REQUIRES: no vCPU runs
 // and none will start before it returns; no other operation on the VM is under
-// way except those that only read. Takes slots_lock, and mmu_lock for write.
+// way except those that only read, and resets of dirty rings. Takes slots_lock,
+// waits for the flushes that resets owe, and takes mmu_lock for write.
 AuditReport AuditVm(VmCore& vm,
                     const std::vector<std::unique_ptr<Vcpu>>& vcpus);
 

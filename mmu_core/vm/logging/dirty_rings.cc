@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/types/optional.h"
@@ -49,15 +50,16 @@ uint64_t ValidMask(const DirtyWindow& window, const Memslot& slot) {
 }
 
 // ResetDirtyRingsLocked until `stop_requested` returns true.
-uint64_t ResetUntilStopped(VmCore& vm, absl::FunctionRef<bool()> stop_requested,
-                           MmuCost* cost)
+RingReset ResetUntilStopped(VmCore& vm,
+                            absl::FunctionRef<bool()> stop_requested,
+                            MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
   const SlotLogConfig config = vm.dirty_log.ConfigOfSlots();
-  uint64_t count = 0;
+  RingReset reset{.unflushed = vm.unflushed_resets.Begin()};
   for (DirtyRing* const ring : vm.rings) {
     std::vector<DirtyWindow>& windows = vm.reset_windows;
     windows.clear();
-    count += TakeWindows(*ring, stop_requested, &windows);
+    reset.count += TakeWindows(*ring, stop_requested, &windows);
     if (windows.empty()) continue;
     AtHook(HookPoint::kTakeToProtect);
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
@@ -75,27 +77,28 @@ uint64_t ResetUntilStopped(VmCore& vm, absl::FunctionRef<bool()> stop_requested,
       ReprotectPages(vm, lock, *slot, config, {&pages, 1}, &result, cost);
     }
   }
-  return count;
+  return reset;
 }
 
 }  // namespace
 
-uint64_t ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
+RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
   return ResetUntilStopped(
       vm, [] { return false; }, cost);
 }
 
-uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
-  if (!vm.has_dirty_rings()) return 0;
+RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
+  if (!vm.has_dirty_rings()) return {};
   HarvestDirtyRings(vm, absl::nullopt);
   return ResetDirtyRingsLocked(vm, cost);
 }
 
-void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost) {
-  if (count == 0) return;
+void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost) {
+  if (reset.count == 0) return;
   AtHook(HookPoint::kProtectToFlush);
   TlbFlushBatch batch(vm.tlb, FlushScope::kVm, FlushReason::kClearDirty);
   batch.FlushAlways(cost);
+  reset.unflushed.reset();
   vm.vcpu_runner->DirtyRingsHaveRoom();
 }
 
@@ -106,12 +109,13 @@ absl::StatusOr<uint64_t> ResetDirtyRings(
                      {Reason::kInvalidDirtyLogMode, "", EINVAL},
                      "this VM has no dirty rings; create it with them");
   }
-  uint64_t count = 0;
+  RingReset reset;
   {
     MutexLock lock(vm.slots.slots_lock);
-    count = ResetUntilStopped(vm, stop_requested, cost);
+    reset = ResetUntilStopped(vm, stop_requested, cost);
   }
-  FinishDirtyRingReset(vm, count, cost);
+  const uint64_t count = reset.count;
+  FinishDirtyRingReset(vm, std::move(reset), cost);
   return count;
 }
 

@@ -25,6 +25,7 @@
 #include "mmu_core/dirty/dirty_log.h"
 #include "mmu_core/dirty/dirty_log_state.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/vm/core/unflushed_resets.h"
 #include "mmu_core/vm/core/vm_core.h"
 
 namespace mmu {
@@ -46,12 +47,13 @@ absl::StatusOr<uint64_t> ResetDirtyRings(
 // Until the second half, stale TLB entries may allow writes.
 uint64_t ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
-void FinishDirtyRingReset(VmCore& vm, uint64_t count, MmuCost* cost);
+void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost)
+    ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
 
 // Called when the log of a slot ended: harvests and frees all entries, so that
 // vCPUs that wait for room continue even if no owner is left to seal. Returns
-// the `count` for FinishDirtyRingReset; 0 without rings.
-uint64_t ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
+// the argument of FinishDirtyRingReset; its count is 0 without rings.
+RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
 }  // namespace mmu

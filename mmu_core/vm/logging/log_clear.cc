@@ -1,6 +1,7 @@
 #include "mmu_core/vm/logging/log_clear.h"
 
 #include <memory>
+#include <utility>
 
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/mutex.h"
@@ -59,7 +60,7 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmCore& vm, const LogCall& call,
                                           absl::Span<const uint64_t> mask,
                                           MmuCost* cost) {
   absl::StatusOr<ClearResult> result;
-  uint64_t owed = 0;
+  RingReset owed;
   {
     MutexLock lock(vm.slots.slots_lock);
     const absl::StatusOr<std::shared_ptr<VmDirtyLog>> log = LogOf(vm);
@@ -77,10 +78,11 @@ absl::StatusOr<ClearResult> ClearDirtyLog(VmCore& vm, const LogCall& call,
       //   4. a vCPU writes X through its TLB    5. A flushes
       // The write of 4 would then be in no log. So every clear flushes, even if
       // it finds X in flight already: B may be A's call, repeated.
-      owed += result->cleared_page_count + result->already_in_flight_page_count;
+      owed.count +=
+          result->cleared_page_count + result->already_in_flight_page_count;
     }
   }
-  FinishDirtyRingReset(vm, owed, cost);
+  FinishDirtyRingReset(vm, std::move(owed), cost);
   vm.counters.cleared_pages.fetch_add(result->cleared_page_count,
                                       std::memory_order_relaxed);
   return result;

@@ -117,7 +117,7 @@ absl::StatusOr<StopResult> StopLocked(VmCore& vm, DirtyLog& log,
 absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
                                         MmuCost* cost) {
   absl::StatusOr<StopResult> result;
-  uint64_t reset = 0;
+  RingReset reset;
   absl::optional<HeldVcpus> held;
   if (stop.undelivered == Undelivered::kRefuse) {
     // Most refusals happen here, without holding the vCPUs.
@@ -142,7 +142,7 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
     if (!result.ok()) return result;
     reset = ReclaimDirtyRingsLocked(vm, cost);
   }
-  FinishDirtyRingReset(vm, reset, cost);
+  FinishDirtyRingReset(vm, std::move(reset), cost);
   return result;
 }
 
@@ -157,7 +157,7 @@ absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
   };
   if (!is_over(vm.dirty_log.Get().get())) return absl::nullopt;
   absl::StatusOr<StopResult> result;
-  uint64_t reset = 0;
+  RingReset reset;
   absl::optional<HeldVcpus> held;
   // As in StopDirtyLog.
   if (vm.config.pml == VmConfig::Pml::kYes) held.emplace(*vm.vcpu_runner);
@@ -169,7 +169,7 @@ absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
     if (!result.ok()) return absl::nullopt;  // no memory: the next call retries
     reset = ReclaimDirtyRingsLocked(vm, cost);
   }
-  FinishDirtyRingReset(vm, reset, cost);
+  FinishDirtyRingReset(vm, std::move(reset), cost);
   return *result;
 }
 

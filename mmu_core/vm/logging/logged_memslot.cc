@@ -1,6 +1,7 @@
 #include "mmu_core/vm/logging/logged_memslot.h"
 
 #include <memory>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -46,7 +47,7 @@ enum class Deleted : uint8_t {
 }  // namespace
 
 absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
-  uint64_t reset = 0;
+  RingReset reset;
   UndeliveredCounts lost;
   {
     MutexLock lock(vm.slots.slots_lock);
@@ -54,13 +55,13 @@ absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
     // Stale entries; perhaps no owner is left to harvest them.
     if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
-  FinishDirtyRingReset(vm, reset, nullptr);
+  FinishDirtyRingReset(vm, std::move(reset), nullptr);
   return absl::OkStatus();
 }
 
 absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
                                                 Undelivered undelivered) {
-  uint64_t reset = 0;
+  RingReset reset;
   UndeliveredCounts lost;
   absl::optional<HeldVcpus> held;
   const auto try_to_delete = [&]() -> absl::StatusOr<Deleted> {
@@ -90,7 +91,7 @@ absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
     deleted = try_to_delete();
   }
   if (!deleted.ok()) return deleted.status();
-  FinishDirtyRingReset(vm, reset, nullptr);
+  FinishDirtyRingReset(vm, std::move(reset), nullptr);
   return lost;
 }
 
