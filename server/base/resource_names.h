@@ -12,10 +12,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "mmu_core/memory/region_request.h"
 
 namespace mmud {
 
-inline constexpr uint32_t kMaxSlot = 32763;
+// The last id of a memslot. The core has the rule (SLOT-01).
+inline constexpr uint32_t kMaxSlot = mmu::kUserMemslots - 1;
 
 // Checks the id {vm}: 1 to 63 of a-z, 0-9 and '-', neither beginning nor ending
 // with '-'. INVALID_NAME about `field`.
