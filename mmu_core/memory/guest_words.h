@@ -26,7 +26,6 @@ enum class GuestWordResult : uint8_t {
   kNoSlot,        // no memslot has the address, or it is being deleted or moved
   kFrameMissing,  // the host has no page there now (memory/frame_lender.h)
   kNoContents,    // the memory is metadata only: there is nothing to read
-  kUntranslated,  // the address has no translation
 };
 
 // Words are naturally aligned and in the guest's byte order, which is the
