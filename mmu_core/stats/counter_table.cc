@@ -643,7 +643,7 @@ constexpr VcpuCounterRow kVcpuRows[] = {
 };
 
 constexpr ProcessCounterRow kProcessRows[] = {
-    {.name = "page_tables",
+    {.name = "page_tables_by_state",
      .kind = kInstant,
      .metric = {"page_tables",
                 "Page tables of all MMUs. in_use: linked, or in the stock of a "

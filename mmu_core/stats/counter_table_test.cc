@@ -149,7 +149,7 @@ TEST(CounterTableTest, EachCounterIsShownOrNamedHere) {
           "dirty_ring_used_entries", "vcpus_waiting_for_ring",
           "dirty_log_start", "dirty_log_seal", "dirty_log_clear", "aged_pages",
           "aging", "page_faults", "page_fault_time", "ring_full_exits",
-          "page_tables"));
+          "page_tables_by_state"));
   // GetDirtyRate shows dirty_log_faults, a workload's statistics the others.
   EXPECT_THAT(
       NamesOf([](const Row& row) { return !IsMetric(row) && !row.listed; }),
