@@ -1,5 +1,6 @@
 #include "mmu_core/vm/inspect/audit.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -110,11 +111,15 @@ class Auditor final : public AuditSink {
   }
 
   // If a guest's table comes to lie in a page that any MMU maps huge, the page
-  // stays huge, but loses W for good (SHD-09).
-  static bool MayStayHuge(const AuditedLeaf& leaf, const Memslot& slot) {
-    return leaf.level <= slot.backing->host_page_level() &&
-           !leaf.format.IsMmuWritable(leaf.spte) &&
-           slot.lpage_info->Disallows(leaf.gfn, leaf.level) != 0;
+  // stays huge, but loses W for good (SHD-09). The table must be the only
+  // reason against a huge page.
+  bool MayStayHuge(const AuditedLeaf& leaf, const Memslot& slot) const {
+    const Level max_level =
+        std::min(slot.backing->host_page_level(), vm_.config.max_page_level);
+    if (leaf.level > max_level) return false;
+    const uint32_t tables = slot.lpage_info->Disallows(leaf.gfn, leaf.level);
+    return tables != 0 && !leaf.format.IsMmuWritable(leaf.spte) &&
+           slot.lpage_info->Count(leaf.gfn, leaf.level) == tables;
   }
 
   // What is mapped has a frame (memory/frame_lender.h).
