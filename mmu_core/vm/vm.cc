@@ -295,8 +295,9 @@ absl::StatusOr<std::shared_ptr<SplitJob>> Vm::MakeSplitJob(
   return SplitJob::Create(*state_, request);
 }
 
-std::shared_ptr<RecoverJob> Vm::MakeRecoverJob(
+absl::StatusOr<std::shared_ptr<RecoverJob>> Vm::MakeRecoverJob(
     const std::vector<GfnRange>& ranges, const Throttle& throttle) {
+  if (absl::Status s = ValidateThrottle(throttle); !s.ok()) return s;
   return std::make_shared<RecoverJob>(*state_, ranges, throttle);
 }
 

@@ -323,10 +323,10 @@ class Vm {
 
   // A split job that is paced and can be watched: INVALID_THROTTLE,
   // INVALID_RANGE, INVALID_PAGE_SIZE. The same for recovery, of `ranges` inside
-  // memslots. The VM outlives the jobs.
+  // memslots: INVALID_THROTTLE. The VM outlives the jobs.
   absl::StatusOr<std::shared_ptr<SplitJob>> MakeSplitJob(
       const SplitRequest& request);
-  std::shared_ptr<RecoverJob> MakeRecoverJob(
+  absl::StatusOr<std::shared_ptr<RecoverJob>> MakeRecoverJob(
       const std::vector<GfnRange>& ranges, const Throttle& throttle = {});
   // Makes one huge page recovery pass over `ranges` (empty: all slots). Each
   // hold of mmu_lock lasts at most `max_lock_hold`, plus the work on one page

@@ -248,8 +248,9 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Recover(
     if (!ranges.ok()) return ranges.status();
   }
   auto job = (*vm)->vm().MakeRecoverJob(*ranges, *throttle);
+  if (!job.ok()) return job.status();  // not after ToThrottle
   return ToProto(
-      state_.operations.Start(RecoverSpec(*std::move(turn), std::move(job))));
+      state_.operations.Start(RecoverSpec(*std::move(turn), *std::move(job))));
 }
 
 grpc::Status SplitServiceImpl::UpdateSplit(
