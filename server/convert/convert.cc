@@ -35,8 +35,9 @@ absl::Status ThrottleDuration(const google::protobuf::Duration& proto,
   if (FromProto(proto, out)) return absl::OkStatus();
   return WrongValue(mmu::Reason::kInvalidThrottle,
                     absl::StrCat(field, ".", name), Show(proto),
-                    "seconds and nanos of the same sign, with less than a "
-                    "second in nanos");
+                    absl::StrCat("at most ", kMaxDurationSeconds,
+                                 " seconds, and seconds and nanos of the same "
+                                 "sign, with less than a second in nanos"));
 }
 
 }  // namespace

@@ -135,8 +135,12 @@ TEST(Convert, ADurationOfAThrottleNeedsTheFormOfADuration) {
     return std::string(ToThrottle(proto, "throttle").status().message());
   };
   const std::string rule =
-      "; it must be seconds and nanos of the same sign, with less than a "
-      "second in nanos";
+      "; it must be at most 315576000000 seconds, and seconds and nanos of the "
+      "same sign, with less than a second in nanos";
+  EXPECT_EQ(message([](auto& t) {
+              t.mutable_min_pause()->set_seconds(315'576'000'001);
+            }),
+            "throttle.min_pause is {seconds: 315576000001, nanos: 0}" + rule);
   EXPECT_EQ(
       message([](auto& t) { t.mutable_min_pause()->set_nanos(1'000'000'000); }),
       "throttle.min_pause is {seconds: 0, nanos: 1000000000}" + rule);
