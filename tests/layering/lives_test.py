@@ -110,7 +110,6 @@ def classes_of(path):
 # The tokens that may be between a function's parameters and its body.
 AFTER_PARAMETERS = re.compile(
     r"\s*(?:const|noexcept|override|final|ABSL_\w+\([^)]*\)|\s)*(?=\{)")
-CONSTRUCTOR = re.compile(r"\s*(?:noexcept)?\s*:(?!:)")
 
 
 class Mentions:

@@ -1,5 +1,6 @@
-// The dirty rings of a VM's vCPUs: moving their entries into the slots' epochs
-// (what user space does with a ring), and resetting them (what KVM does then).
+// The dirty rings of a VM's vCPUs: moving their entries into the slots' epochs,
+// as user space does with KVM's rings, and resetting them, as
+// KVM_RESET_DIRTY_RINGS does.
 //
 // The epoch protocol with rings. A seal harvests: each dirty entry is recorded
 // in the open epoch of its slot and becomes collected. A clear acknowledges,
@@ -47,10 +48,10 @@ struct RingReset {
   UnflushedResets::Reset unflushed = nullptr;
 };
 
-// The two halves of a RESET that nobody stops, for callers that hold slots_lock
-// already. The first frees and re-protects. The second, after slots_lock was
-// dropped, flushes and wakes the vCPUs if the count is not 0. Until the second
-// half, stale TLB entries may allow writes.
+// The two halves of a RESET that cannot be stopped, for callers that hold
+// slots_lock already. The first frees and re-protects. The second, after
+// slots_lock was dropped, flushes and wakes the vCPUs if the count is not 0.
+// Until the second half, stale TLB entries may allow writes.
 RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost)
