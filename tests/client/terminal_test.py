@@ -110,8 +110,9 @@ class TerminalTest(unittest.TestCase):
             terminal.read_until("accesses")
             terminal.ctrl_c()
             text = terminal.read_until("Ctrl-C again")
-            self.assertRegex(text, r"vms/alpha/workloads/[-0-9a-f]{36} goes "
-                             r"on; to end it: mmuctl workload stop alpha\b")
+            self.assertRegex(text, r"vms/alpha/workloads/[-0-9a-f]{36} "
+                             r"continues; to end it: "
+                             r"mmuctl workload stop alpha\b")
             self.assertIsNone(terminal.process.poll())
             state = json.loads(daemon.must("--json", "workload", "status",
                                            "alpha"))
