@@ -108,7 +108,7 @@ TEST(VcpuStatsTest, APageFaultIsCountedForItsMmuUnderOneOutcome) {
   stats.CountFault(MmuKind::kTdp, FaultResult::kRetry, kWrite, Path::kSlow);
   stats.CountFaultError(MmuKind::kShadow, AccessKind::kRead);
   const VcpuStatsSnapshot s = stats.Snapshot();
-  const auto counts = [&s](MmuKind mmu, AccessKind kind) {
+  const auto counts_of = [&s](MmuKind mmu, AccessKind kind) {
     std::map<std::string, uint64_t> counts;
     for (int o = 0; o < kFaultOutcomes; ++o) {
       const uint64_t count =
@@ -119,11 +119,11 @@ TEST(VcpuStatsTest, APageFaultIsCountedForItsMmuUnderOneOutcome) {
     return counts;
   };
   using Counts = std::map<std::string, uint64_t>;
-  EXPECT_EQ(counts(MmuKind::kTdp, kWrite),
+  EXPECT_EQ(counts_of(MmuKind::kTdp, kWrite),
             (Counts{{"fixed", 1}, {"fast", 1}, {"retry", 1}}));
-  EXPECT_EQ(counts(MmuKind::kShadow, kWrite),
+  EXPECT_EQ(counts_of(MmuKind::kShadow, kWrite),
             (Counts{{"spurious", 2}, {"emulate", 2}}));
-  EXPECT_EQ(counts(MmuKind::kShadow, AccessKind::kRead),
+  EXPECT_EQ(counts_of(MmuKind::kShadow, AccessKind::kRead),
             (Counts{{"error", 1}}));
   EXPECT_EQ(s.pf_taken, 8u);
 }
