@@ -203,8 +203,15 @@ TEST_F(AuditTest, Inv4NoticesAPageLargerThanItsHostAllows) {
 class AuditOfNestedVmTest : public AuditTest {
  protected:
   explicit AuditOfNestedVmTest(Level max_page_level = Level::k1G)
-      : AuditTest({.mmu = MmuMode::kNested, .max_page_level = max_page_level}) {
+      : AuditTest(NestedConfig(max_page_level)) {
     EXPECT_TRUE(state().PrepareForShadowRoot().ok());
+  }
+
+  static VmConfig NestedConfig(Level max_page_level) {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.max_page_level = max_page_level;
+    return config;
   }
 
   const Memslot& HugeSlot() {
