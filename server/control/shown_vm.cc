@@ -48,7 +48,7 @@ ShownVcpus VcpusOf(const ManagedVm& vm) {
 }
 
 ShownVm ShowVm(const ManagedVm& vm, SlotLogs logs) {
-  ShownVm shown{.settings = SettingsOf(vm), .create_time = vm.create_time()};
+  ShownVm shown(SettingsOf(vm), vm.create_time());
   if (logs == SlotLogs::kRead) {
     for (const mmu::MemslotInfo& slot : shown.settings.slots) {
       const uint32_t id = slot.config.slot;

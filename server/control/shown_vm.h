@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -50,6 +51,9 @@ struct ShownVcpus {
 ShownVcpus VcpusOf(const ManagedVm& vm);
 
 struct ShownVm {
+  ShownVm(VmSettings vm_settings, WallTime created)
+      : settings(std::move(vm_settings)), create_time(created) {}
+
   VmSettings settings;
   WallTime create_time;
   // The logged memslots by their ids. Empty with SlotLogs::kLeaveOut.

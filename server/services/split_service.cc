@@ -205,11 +205,11 @@ absl::StatusOr<google::longrunning::Operation> SplitServiceImpl::Split(
     return InFields(job.status(), {{"target", "target_page_size"}});
   }
   if (request.validate_only()) {
-    return ToProto(OperationView{
-        .done = true,
-        .metadata = Pack(ToMetadata(**job)),
-        .response = Pack(v1::SplitHugePagesResponse()),
-    });
+    OperationView checked;
+    checked.done = true;
+    checked.metadata = Pack(ToMetadata(**job));
+    checked.response = Pack(v1::SplitHugePagesResponse());
+    return ToProto(checked);
   }
   absl::StatusOr<std::shared_ptr<SplitTurn>> turn = TakeTurn(state_, *vm);
   if (!turn.ok()) return turn.status();
