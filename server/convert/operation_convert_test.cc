@@ -20,7 +20,10 @@ google::protobuf::Duration Seconds(int64_t seconds) {
 }
 
 OperationView Running() {
-  return {.name = "operations/a", .metadata = Pack(Seconds(7))};
+  OperationView operation;
+  operation.name = "operations/a";
+  operation.metadata = Pack(Seconds(7));
+  return operation;
 }
 
 TEST(OperationConvertTest, OneThatRunsHasOnlyItsMetadata) {
