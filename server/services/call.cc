@@ -92,9 +92,9 @@ absl::StatusOr<VmUse> FindVm(DaemonState& state, absl::string_view name,
   return state.vms.Find(name);
 }
 
-// Finds the memslots that a call names, as FindVm finds its VM, so the error has
-// the memslot's resource name. If a memslot is deleted later, mmu_core says that
-// it does not exist.
+// Finds the memslots that a call names, as FindVm finds its VM, so the error
+// has the memslot's resource name. If a memslot is deleted later, mmu_core says
+// that it does not exist.
 absl::Status CheckSlots(const ManagedVm& vm,
                         const std::vector<uint32_t>& slots) {
   for (const uint32_t slot : slots) {
