@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
@@ -48,7 +49,7 @@ uint64_t WriteLocksOf(Vm& vm) {
   return vm.Stats().lock.at(LockMode::kWrite, LockOp::kNotifier).acquisitions;
 }
 
-// Covers: AGE-01, AGE-04, TDP-39
+// Covers: AGE-01, TDP-39
 TEST(HostNotifierTest, PagesOfTheRangeAreUnmappedAlsoThoseItOnlyTouches) {
   auto vm = MakeTwoSlots();
   const uint64_t flushes = FlushesOf(*vm);
@@ -64,6 +65,49 @@ TEST(HostNotifierTest, PagesOfTheRangeAreUnmappedAlsoThoseItOnlyTouches) {
   }
   EXPECT_EQ(vm->Stats().pages_4k, 27u);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A start reports no failure. If mmu_lock is held, it waits for the lock even
+// if it may not yield, and unmaps. If another invalidation is in progress, it
+// does not wait for the end.
+// Covers: AGE-04
+TEST(HostNotifierTest, AStartOnABusyVmIsNoErrorAndUnmaps) {
+  static_assert(
+      std::is_void_v<std::invoke_result_t<decltype(InvalidateRangeStart),
+                                          VmCore&, HvaRange, MayYield>>);
+  for (const MayYield may_yield : {MayYield::kYes, MayYield::kNo}) {
+    auto vm = MakeTwoSlots();
+    MmuLock& mmu_lock = vm->state().mmu_lock;
+    const HvaRange first = PagesOf(*vm, 0, 0, 16);
+    const HvaRange second = PagesOf(*vm, 1, 0, 16);
+    const uint64_t flushes = FlushesOf(*vm);
+    const uint64_t sequence = SequenceOf(*vm);
+    Interleaving threads;
+    threads.Add("first",
+                [&] { InvalidateRangeStart(vm->state(), first, may_yield); });
+    threads.Add("second",
+                [&] { InvalidateRangeStart(vm->state(), second, may_yield); });
+    {
+      MmuWriteLocked busy(mmu_lock, LockOp::kZap);
+      threads.Start("first");
+      while (!mmu_lock.IsContended() && !threads.HasEnded("first")) {
+        std::this_thread::yield();
+      }
+      EXPECT_FALSE(threads.HasEnded("first"));
+      EXPECT_EQ(vm->Stats().pages_4k, 32u);
+    }
+    threads.WaitForEnd("first");
+    EXPECT_EQ(vm->Stats().pages_4k, 16u);
+    EXPECT_GT(FlushesOf(*vm), flushes);
+    threads.RunToEnd("second");
+    EXPECT_EQ(vm->Stats().pages_4k, 0u);
+    EXPECT_TRUE(vm->state().invalidations.MaybeInvalidating(Gfn(0)));
+    InvalidateRangeEnd(vm->state(), first);
+    InvalidateRangeEnd(vm->state(), second);
+    EXPECT_EQ(SequenceOf(*vm), sequence + 2);
+    EXPECT_EQ(Write(*vm, 0, 7), AccessOutcome::kDone);
+    EXPECT_EQ(AuditFindings(*vm), "");
+  }
 }
 
 // Covers: AGE-02
