@@ -1,5 +1,6 @@
 #include "mmu_core/vm/slots/host_notifier.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -702,6 +703,33 @@ TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
   threads.RunToEnd("fault");
   EXPECT_EQ(LevelOf(vm->state(), Gfn(4)), Level::k2M);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A test stops at the first slot with a young page. Its answer does not depend
+// on which slot that is, and it changes neither. A clear continues in all
+// slots. Covers: AGE-12
+TEST(HostNotifierTest, ATestOfYoungIsTheSameInAnyOrderOfTheSlots) {
+  auto vm = MakeTwoSlots();
+  VmState& state = vm->state();
+  const HvaRange first = PagesOf(*vm, 0, 0, 16);
+  const HvaRange second = PagesOf(*vm, 1, 0, 16);
+  const HvaRange all = {std::min(first.start, second.start),
+                        std::max(first.end, second.end)};
+  for (const bool uses_first : {false, true}) {
+    for (const bool uses_second : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << uses_first << uses_second);
+      ClearYoung(state, all);
+      state.vcpus[0]->ReleaseRoot();  // empties the vCPU's TLB
+      if (uses_first) Read(*vm, 0);
+      if (uses_second) Read(*vm, kGiB);
+      EXPECT_EQ(TestYoung(state, all), uses_first || uses_second);
+      EXPECT_EQ(TestYoung(state, first), uses_first);
+      EXPECT_EQ(TestYoung(state, second), uses_second);
+      EXPECT_EQ(ClearYoung(state, all), uses_first || uses_second);
+      EXPECT_FALSE(TestYoung(state, first));
+      EXPECT_FALSE(TestYoung(state, second));
+    }
+  }
 }
 
 // Covers: AGE-16
