@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/reason.h"
@@ -30,13 +31,23 @@
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/failing_allocations.h"
+#include "mmu_core/testing/interleaving.h"
 
 namespace mmu {
 namespace {
 
+using ::mmu::testing::Interleaving;
+
 using Events = std::vector<std::string>;
 
 constexpr uint32_t kLog = kMemslotLogDirtyPages;
+
+// Not for a thread that holds it.
+bool IsFree(Mutex& mutex) {
+  if (!mutex.TryLock()) return false;
+  mutex.Unlock();
+  return true;
+}
 
 // Covers: SLOT-21
 TEST(MemslotTableTest, GenerationsStartAt0And1AndAdvanceByTwo) {
@@ -341,7 +352,91 @@ TEST(MemslotTableTest, SwapWaitsForAnAnnouncedInvalidation) {
   EXPECT_NE(t.Find(0), nullptr);
 }
 
+// The updater publishes the new set, and then waits for the reader of the old
+// set, which it does not touch before.
 // Covers: SLOT-24
+TEST(MemslotTableTest, AnUpdateIsOverOnlyAfterTheReadersOfTheOldSet) {
+  TestTable t;
+  ASSERT_TRUE(t.Set(Region(0, 0, 100)).ok());
+  std::atomic<bool> reading = true;
+  t.hooks.on_commit = [&](const Memslot*, const Memslot*) {
+    EXPECT_FALSE(reading.load());
+  };
+  t.hooks.events.clear();
+  std::shared_ptr<const Memslot> old_slot;
+  Interleaving threads;
+  threads.Add("update",
+              [&] { EXPECT_TRUE(t.Set(Region(0, 0, 100, kLog)).ok()); });
+  {
+    RcuReadGuard reader;
+    const MemslotSet& old_set = t.table.Active(0);
+    old_slot = old_set.FindOwnedById(0);
+    const long owners = old_slot.use_count();
+    threads.RunTo("update", HookPoint::kGracePeriod);
+    EXPECT_TRUE(t.Find(0)->dirty_log_enabled()) << "is published";
+    EXPECT_EQ(t.generation(), kGenerationInProgress | 2);
+    EXPECT_FALSE(IsFree(t.table.slots_lock));
+    threads.Start("update");
+    for (int i = 0; i < 1000; ++i) {
+      ASSERT_FALSE(threads.HasEnded("update"));
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(t.generation(), kGenerationInProgress | 2);
+    EXPECT_EQ(t.hooks.events, Events());
+    // The updater has become one more owner, and the old set still is one.
+    EXPECT_EQ(old_slot.use_count(), owners + 1);
+    EXPECT_FALSE(old_set.FindById(0)->dirty_log_enabled());
+    reading = false;
+  }
+  threads.WaitForEnd("update");
+  EXPECT_EQ(t.generation(), uint64_t{4});
+  EXPECT_EQ(t.hooks.events, (Events{"flags 0 0"}));
+  EXPECT_EQ(old_slot.use_count(), 1) << "the old set is gone";
+}
+
+// A vCPU loads the first shadow root in a read section, and so allocates rmaps
+// under slots_arch_lock. An updater waits for the end of the section. A slot
+// that moves is prepared by then and not published.
+// Covers: SLOT-24
+TEST(MemslotTableTest, AnUpdaterThatWaitsForReadersLeavesSlotsArchLockToThem) {
+  for (const RegionRequest& change :
+       {Region(1, 1024, 100), MovedTo(Region(0, 0, 100), 8192)}) {
+    ShadowRootGate gate(ShadowRootGate::TdpMmu::kEnabled);
+    MemslotTable table({.max_gfn = kTestMaxGfn, .shadow_roots = &gate});
+    CountingHooks hooks;
+    const auto set = [&](const RegionRequest& request) {
+      MutexLock lock(table.slots_lock);
+      EXPECT_TRUE(table.SetRegion(request, hooks).ok());
+    };
+    set(Region(0, 0, 100));
+    Interleaving threads;
+    threads.Add("update", [&] { set(change); });
+    threads.Add("root", [&] {
+      RcuReadGuard reader;
+      AtHook(HookPoint::kSlotToFault);
+      const absl::Status status = gate.BeforeShadowRoot([&] {
+        std::vector<LazySlotRmaps*> published;
+        for (const Memslot* slot : table.Active(0).slots()) {
+          published.push_back(slot->rmaps.get());
+        }
+        return published;
+      });
+      EXPECT_TRUE(status.ok()) << status;
+    });
+    threads.RunTo("root", HookPoint::kSlotToFault);
+    threads.RunTo("update", HookPoint::kGracePeriod);
+    EXPECT_FALSE(IsFree(table.slots_lock));
+    EXPECT_TRUE(IsFree(gate.slots_arch_lock()));
+    threads.Start("update");
+    threads.RunToEnd("root");
+    threads.WaitForEnd("update");
+    EXPECT_TRUE(gate.SlotsHaveRmaps());
+    for (const Memslot* slot : table.Active(0).slots()) {
+      EXPECT_NE(slot->shadow_rmaps(), nullptr) << slot->id;
+    }
+  }
+}
+
 TEST(MemslotTableTest, UpdatesOfSeveralThreadsAreSerialised) {
   TestTable t;
   std::vector<std::thread> threads;

@@ -526,6 +526,42 @@ TEST(RaceTest, Race13DeleteWaitsForTheFaultThatFoundTheSlotAndZapsItsPage) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// One change of the memslots has published its set and waits for the readers of
+// the old one. Another change begins only after the first has ended.
+// Covers: SLOT-24
+TEST(RaceTest, TwoChangesOfMemslotsComeOneAfterTheOther) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  MemslotTable& slots = vm->state().slots;
+  const auto generation = [&] {
+    RcuReadGuard rcu;
+    return slots.Active(0).generation();
+  };
+  const uint64_t before = generation();
+  Interleaving threads;
+  threads.Add("first", [&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(1, kGiB, 2 * kMiB)).ok());
+  });
+  threads.Add("second", [&] {
+    EXPECT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
+  });
+  threads.RunTo("first", HookPoint::kGracePeriod);
+  if (slots.slots_lock.TryLock()) {
+    slots.slots_lock.Unlock();
+    ADD_FAILURE() << "the first does not hold slots_lock";
+  }
+  threads.Start("second");
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_FALSE(threads.HasEnded("second"));
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(CountOf(threads.Trace("second"), HookPoint::kGracePeriod), 0);
+  EXPECT_EQ(generation(), kGenerationInProgress | before);
+  threads.RunToEnd("first");
+  threads.WaitForEnd("second");
+  EXPECT_EQ(generation(), before + 4);
+  EXPECT_EQ(vm->Memslots().size(), 3u);
+}
+
 // The other order: the fault finds the invalid slot, and retries until the slot
 // is gone. It maps nothing, and does not treat the page as MMIO while the slot
 // is there.
