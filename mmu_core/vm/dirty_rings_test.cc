@@ -17,9 +17,12 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/reason.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/guest/access_source.h"
-#include "mmu_core/memory/mark_dirty.h"
+#include "mmu_core/memory/guest_memory_access.h"
+#include "mmu_core/memory/guest_words.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -107,7 +110,7 @@ absl::Status CreateError(uint32_t entries,
   return Vm::Create(config).status();
 }
 
-// Covers: DL-40, DL-46
+// Covers: DL-40
 TEST(DirtyRingsTest, RingsComeWithTheVmOrNotAtAll) {
   constexpr auto kNo = VmConfig::CompanionBitmap::kNo;
   constexpr auto kYes = VmConfig::CompanionBitmap::kYes;
@@ -119,7 +122,6 @@ TEST(DirtyRingsTest, RingsComeWithTheVmOrNotAtAll) {
   EXPECT_EQ(error(131072, kNo), E2BIG);
   EXPECT_TRUE(CreateError(256, kNo).ok());
   EXPECT_TRUE(CreateError(256, kYes).ok());
-  EXPECT_EQ(error(0, kYes), EINVAL) << "a companion of nothing";
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   const auto reset = ResetDirtyRings(
       vm->state(), [] { return false; }, nullptr);
@@ -386,25 +388,79 @@ TEST(DirtyRingsTest, ACopyAfterTheResetHasEveryWriteOrALaterRoundHas) {
   EXPECT_THAT(Collect(*vm), ElementsAre(DirtyGfn{0, 0}));
 }
 
+// A companion is chosen together with rings when the VM is made, and so before
+// its first slot.
+// Covers: DL-46
+TEST(DirtyRingsTest, ACompanionBitmapWithoutRingsIsRefused) {
+  constexpr auto kNo = VmConfig::CompanionBitmap::kNo;
+  constexpr auto kYes = VmConfig::CompanionBitmap::kYes;
+  const absl::Status refused = CreateError(0, kYes);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DetailOf(refused).kvm_errno, EINVAL);
+  EXPECT_EQ(DetailOf(refused).reason, Reason::kInvalidMmuOption);
+  EXPECT_EQ(DetailOf(refused).field, "companion_bitmap");
+  EXPECT_TRUE(CreateError(0, kNo).ok()) << "without either";
+  EXPECT_TRUE(CreateError(kEntries, kYes).ok()) << "with both";
+}
+
+bool HasBitmap(Vm& vm, uint32_t slot) {
+  RcuReadGuard rcu;
+  return vm.state().slots.Active(0).FindById(slot)->dirty_bitmap != nullptr;
+}
+
+// Writes a word that is 0 to slot 0, while no vCPU runs.
+void WriteWithoutVcpu(Vm& vm, uint64_t gpa) {
+  GuestMemoryAccess memory(vm.state().slots, /*as_id=*/0, /*ring=*/nullptr);
+  EXPECT_EQ(memory.CompareExchange(Gpa(gpa), WordSize::k8, 0, 7),
+            GuestWordResult::kDone);
+}
+
 // Covers: DL-46, SLOT-53
 TEST(DirtyRingsTest, TheCompanionBitmapHasWritesThatNoVcpuMade) {
   VmConfig config;
   config.dirty_ring_entries = kEntries;
   config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
-  config.memslots = {Slot(0, 0, kPages * kPageSize)};
+  config.memslots = {Slot(0, 0, kPages * kPageSize), Slot(1, 16 * kMiB, kMiB)};
   auto created = Vm::Create(config);
   ASSERT_TRUE(created.ok()) << created.status();
   Vm& vm = **created;
-  ASSERT_TRUE(StartLog(vm, {}, nullptr).ok());
+  EXPECT_FALSE(HasBitmap(vm, 0)) << "does not log yet";
+  DirtyLogConfig log;
+  log.slots = {0};
+  ASSERT_TRUE(StartLog(vm, log, nullptr).ok());
+  EXPECT_TRUE(HasBitmap(vm, 0));
+  EXPECT_FALSE(HasBitmap(vm, 1)) << "does not log";
+  ASSERT_TRUE(vm.SetMemslot(Slot(2, 32 * kMiB, kMiB)).ok());
+  EXPECT_TRUE(HasBitmap(vm, 2)) << "joins the log";
+
   Write(vm, 3 * kPageSize);
+  EXPECT_EQ(RingOf(vm).used(), 1u);
+  WriteWithoutVcpu(vm, 8 * kPageSize);
+  EXPECT_EQ(RingOf(vm).used(), 1u) << "belongs to a vCPU that does not run";
   {
     RcuReadGuard rcu;
-    const Memslot* slot = vm.state().slots.Active(0).FindById(0);
-    ASSERT_NE(slot->dirty_bitmap, nullptr);
-    EXPECT_TRUE(MarkPageDirty(*slot, Gfn(8), nullptr));
-    EXPECT_FALSE(slot->dirty_bitmap->Test(3)) << "that one is in the ring";
+    const DirtyBitmap& companion =
+        *vm.state().slots.Active(0).FindById(0)->dirty_bitmap;
+    EXPECT_FALSE(companion.Test(3)) << "that one is in the ring";
+    EXPECT_TRUE(companion.Test(8));
   }
-  EXPECT_THAT(SealAndList(vm, 0), ElementsAre(3, 8));
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(vm, 0, &epoch), ElementsAre(3, 8));
+  ClearAll(vm, epoch, {3, 8});
+  EXPECT_THAT(SealAndList(vm, 0), IsEmpty()) << "the seal took the mark";
+  WriteWithoutVcpu(vm, 8 * kPageSize + 8);
+  EXPECT_THAT(SealAndList(vm, 0), ElementsAre(8));
+}
+
+// Covers: DL-46
+TEST(DirtyRingsTest, WithoutACompanionOnlyWritesOfVcpusAreLogged) {
+  auto vm = LoggingRingVm();
+  EXPECT_FALSE(HasBitmap(*vm, 0));
+  WriteWithoutVcpu(*vm, 8 * kPageSize);
+  EXPECT_EQ(RingOf(*vm).used(), 0u);
+  EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  Write(*vm, 3 * kPageSize);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));
 }
 
 TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
