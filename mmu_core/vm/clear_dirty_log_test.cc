@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -36,6 +37,7 @@ using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
+using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
 using ::mmu::testing::SpteOf;
@@ -125,7 +127,7 @@ TEST(ClearRangeTest, BitZeroOfTheMaskIsTheFirstPageOfTheRange) {
   EXPECT_THAT(left, ::testing::Not(::testing::Contains(131)));
 }
 
-// Covers: DL-26, DL-15
+// Covers: DL-07, DL-26, DL-15
 TEST(ClearSplitTest, ClearingOnePageSplitsItsHugePageAndNoOther) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
@@ -165,7 +167,7 @@ TEST(ClearSplitTest, AOneGigabytePageIsSplitAlongThePathOnly) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: DL-15, TLB-06
+// Covers: DL-07, DL-15, TLB-06
 TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
@@ -181,9 +183,13 @@ TEST(ClearSplitTest, WithoutSplittingTheHugePageIsProtectedForGood) {
   // One flush for the lost MMU-writable bit comes before the lock is dropped.
   // One for the small pages comes afterwards.
   EXPECT_EQ(cost.tlb_flush_count, 2);
+  Read(*vm, 6 * kPageSize);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
   Write(*vm, 6 * kPageSize);
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, 0u);
   EXPECT_EQ(vm->Stats().pages_4k, kPages2M);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kFault), 1u);
+  EXPECT_EQ(vm->Stats().Splits(Level::k2M, SplitTrigger::kClear), 0u);
   Write(*vm, 5 * kPageSize);
   EXPECT_THAT(SealAndList(*vm, 0), ::testing::Contains(5));
   EXPECT_EQ(AuditFindings(*vm), "");

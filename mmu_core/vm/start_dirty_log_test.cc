@@ -38,6 +38,7 @@ using ::mmu::testing::kGiB;
 using ::mmu::testing::kMiB;
 using ::mmu::testing::kPages2M;
 using ::mmu::testing::kPlain;
+using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::Read;
@@ -128,7 +129,7 @@ TEST(StartDirtyLogTest, EagerSplitsThenProtectsAndFlushesOnce) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: DL-07, DL-02, DL-16
+// Covers: DL-02, DL-16
 TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
@@ -137,6 +138,41 @@ TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rmad"}));
   EXPECT_EQ(cost.tlb_flush_count, 1);
+}
+
+// The policy is read when a log starts: one VM first splits nothing, and then
+// splits all.
+// Covers: DL-07
+TEST(StartDirtyLogTest, WithoutASplitPolicyAPageIsSplitByAWriteToItAlone) {
+  auto vm = MakeVm({Slot(0, 0, 6 * kMiB, Level::k2M)});
+  for (const uint64_t gpa : {0 * kMiB, 2 * kMiB, 4 * kMiB}) Write(*vm, gpa);
+  const auto splits = [&](SplitTrigger trigger) {
+    return vm->Stats().Splits(Level::k2M, trigger);
+  };
+  ASSERT_TRUE(StartLog(*vm, kPlain, nullptr).ok());
+  Read(*vm, 2 * kMiB);
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), IsEmpty());
+  EXPECT_EQ(vm->Stats().pages_2m, 3u);
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+
+  Write(*vm, 2 * kMiB + 5 * kPageSize);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(kPages2M)), Level::k4K);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(2 * kPages2M)), Level::k2M);
+  EXPECT_EQ(splits(SplitTrigger::kFault), 1u);
+  EXPECT_EQ(splits(SplitTrigger::kEager), 0u);
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(kPages2M + 5));
+  EXPECT_EQ(AuditFindings(*vm), "");
+  ASSERT_TRUE(StopLog(*vm, RecoverOnStop::kYes).ok());
+  ASSERT_EQ(vm->Stats().pages_2m, 3u);
+
+  ASSERT_TRUE(StartLog(*vm, kEager, nullptr).ok());
+  EXPECT_EQ(vm->Stats().pages_2m, 0u);
+  EXPECT_EQ(vm->Stats().pages_4k, 3 * kPages2M);
+  EXPECT_EQ(splits(SplitTrigger::kFault), 1u);
+  EXPECT_EQ(splits(SplitTrigger::kEager), 3u);
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 // Covers: DL-02, TLB-05
