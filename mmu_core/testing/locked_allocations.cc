@@ -1,5 +1,6 @@
 #include "mmu_core/testing/locked_allocations.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -14,6 +15,19 @@ namespace {
 constinit thread_local LockedAllocations* current = nullptr;
 
 }  // namespace
+
+bool MaySleepAt(HookPoint point) {
+  switch (point) {
+    case HookPoint::kGracePeriod:
+    case HookPoint::kTopUp:
+    case HookPoint::kHeldBackToWait:
+    case HookPoint::kMissingToAsk:
+    case HookPoint::kKickToWait:
+      return true;
+    default:
+      return false;
+  }
+}
 
 LockedAllocations::LockedAllocations() {
   MMU_CHECK(current == nullptr);
@@ -41,6 +55,13 @@ void LockedAllocations::At(HookPoint point) {
   if (held_ != Held::kNothing && allocations != allocations_) {
     Note(point, allocations - allocations_);
   }
+  if (MaySleepAt(point)) {
+    if (held_ == Held::kNothing) {
+      ++free_waits_;
+    } else {
+      ++waits_[static_cast<size_t>(held_)][static_cast<size_t>(point)];
+    }
+  }
   if (point == HookPoint::kReadLocked) {
     held_ = Held::kRead;
     ++reads_;
@@ -65,14 +86,28 @@ void LockedAllocations::Note(HookPoint to, uint64_t count) {
   }
 }
 
+const char* LockedAllocations::NameOf(Held held) {
+  return held == Held::kRead ? "read" : "write";
+}
+
 std::string LockedAllocations::Findings() const {
   std::string text;
   for (const Finding& finding : findings_) {
     if (finding.count == 0) break;
     absl::StrAppend(&text, finding.count, " allocations in ",
-                    finding.held == Held::kRead ? "read" : "write",
-                    " mode between ", std::string(ToString(finding.from)),
-                    " and ", std::string(ToString(finding.to)), "\n");
+                    NameOf(finding.held), " mode between ",
+                    std::string(ToString(finding.from)), " and ",
+                    std::string(ToString(finding.to)), "\n");
+  }
+  for (const Held held : {Held::kRead, Held::kWrite}) {
+    for (int point = 0; point < kHookPoints; ++point) {
+      const uint64_t count =
+          waits_[static_cast<size_t>(held)][static_cast<size_t>(point)];
+      if (count == 0) continue;
+      absl::StrAppend(&text, count, " waits in ", NameOf(held), " mode at ",
+                      std::string(ToString(static_cast<HookPoint>(point))),
+                      "\n");
+    }
   }
   return text;
 }

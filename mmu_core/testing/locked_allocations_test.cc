@@ -3,8 +3,10 @@
 #include <memory>
 
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu::testing {
 namespace {
@@ -15,6 +17,7 @@ void Allocate() {
   *memory = 2;
 }
 
+// Covers: LCK-01
 TEST(LockedAllocationsTest, SeesWhatIsAllocatedWhileTheLockIsHeld) {
   MmuLock lock;
   LockedAllocations allocations;
@@ -41,6 +44,30 @@ TEST(LockedAllocationsTest, SeesWhatIsAllocatedWhileTheLockIsHeld) {
             "2 allocations in read mode between kReadLocked and kUnlock\n");
   EXPECT_EQ(allocations.reads(), 3u);
   EXPECT_EQ(allocations.writes(), 1u);
+}
+
+// Covers: LCK-01
+TEST(LockedAllocationsTest, SeesWaitsWhileTheLockIsHeld) {
+  MmuLock lock;
+  LockedAllocations waits;
+  RcuSynchronize();
+  {
+    MmuWriteLocked write(lock, LockOp::kZap);
+    RcuSynchronize();
+    RcuSynchronize();
+  }
+  {
+    MmuReadLocked read(lock, LockOp::kAge);
+    AtHook(HookPoint::kHeldBackToWait);
+    read.Unlock();
+    RcuSynchronize();
+    read.Relock();
+    AtHook(HookPoint::kSnapshotToExchange);
+  }
+  EXPECT_EQ(waits.Findings(),
+            "1 waits in read mode at kHeldBackToWait\n"
+            "2 waits in write mode at kGracePeriod\n");
+  EXPECT_EQ(waits.free_waits(), 2u);
 }
 
 TEST(LockedAllocationsTest, HasNothingToSayOfHoldsWithoutAny) {

@@ -1,5 +1,6 @@
-// No thread may allocate under mmu_lock (LCK-01). These tests run all
-// operations on a VM, with every MMU, and count every allocation of the thread.
+// No thread may allocate or sleep under mmu_lock (LCK-01). These tests run all
+// operations on a VM, with every MMU, and count every allocation of the thread
+// and every wait that may be long.
 
 #include "mmu_core/testing/locked_allocations.h"
 
@@ -20,6 +21,9 @@
 #include "mmu_core/base/reason.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -44,6 +48,12 @@ struct Kind {
   const char* name;
   std::function<void(VmConfig&)> configure;
 };
+
+// Allocates in a way that the compiler cannot optimise away.
+void Allocate() {
+  const auto memory = std::make_unique<volatile int>(1);
+  *memory = 2;
+}
 
 class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
  protected:
@@ -137,7 +147,7 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
 };
 
 // Covers: LCK-01
-TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
+TEST_P(LockedAllocationsTest, NothingIsAllocatedOrAwaitedUnderMmuLock) {
   VmState& vm = vm_->state();
   LockedAllocations allocations;
   const auto check = [&](const char* what) {
@@ -211,6 +221,20 @@ TEST_P(LockedAllocationsTest, NothingIsAllocatedUnderMmuLock) {
   for (const auto& vcpu : vm.vcpus) vcpu->ReleaseRoot();
   check("the end");
   EXPECT_GT(allocations.reads() + allocations.writes(), 100u);
+  EXPECT_GT(allocations.free_waits(), 0u) << "no wait was seen at all";
+
+  // This would have been found.
+  {
+    MmuReadLocked lock(vm.mmu_lock, LockOp::kAge);
+    Allocate();
+  }
+  {
+    MmuWriteLocked lock(vm.mmu_lock, LockOp::kZap);
+    RcuSynchronize();
+  }
+  EXPECT_EQ(allocations.Findings(),
+            "1 allocations in read mode between kReadLocked and kUnlock\n"
+            "1 waits in write mode at kGracePeriod\n");
 }
 
 // The first action of a new thread takes the lock. All that a thread allocates
