@@ -7,6 +7,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
@@ -197,6 +198,44 @@ TEST(ShadowLockingRulesTest, ASplitDropsTheLockToFillItsCaches) {
     }
   }
   EXPECT_GT(dropped, 0);
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// Without the lock a thread learns only whether there are indirect pages. That
+// changes twice here: when the last page goes, and when the first one comes.
+// Covers: LCK-06
+TEST(ShadowLockingRulesTest, IndirectPagesComeAndGoUnderTheLockInWriteMode) {
+  Guest guest;
+  VmState& state = guest.vm().state();
+  const auto& tracking = state.shadow->pages().tracking();
+  struct Change {
+    bool any;
+    LockTrace::Event seen;
+  };
+  std::vector<Change> changes;
+  bool any = tracking.AnyIndirectPages();
+  ASSERT_TRUE(any);
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (tracking.AnyIndirectPages() == any) return;
+      any = !any;
+      changes.push_back({any, event});
+    });
+    {
+      MutexLock lock(state.slots.slots_lock);
+      state.mmus.FastZapAll(LockOp::kZap, nullptr);
+    }
+    guest.shadow().ReleaseRoots();
+    EXPECT_FALSE(any);
+    guest.WriteL2(0);
+    EXPECT_TRUE(any);
+  }
+  ASSERT_EQ(changes.size(), 2u);
+  for (const Change& change : changes) {
+    EXPECT_EQ(change.seen.mmu_lock, LockTrace::Held::kWrite) << change.any;
+    // Nothing had changed when the lock was taken.
+    EXPECT_NE(change.seen.point, HookPoint::kWriteLocked) << change.any;
+  }
   EXPECT_EQ(AuditFindings(guest.vm()), "");
 }
 
