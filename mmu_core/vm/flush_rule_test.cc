@@ -163,6 +163,7 @@ TEST_P(FlushRuleTest, WithoutTheFlushAStaleTranslationIsUsed) {
 // Covers: TLB-05, TLB-06, TLB-10
 TEST_P(FlushRuleTest, TheFlushIsIssuedUnderWhatTheRuleSays) {
   Run();
+  ASSERT_THAT(g_flushes, Not(IsEmpty()));
   for (const SeenFlush& flush : g_flushes) {
     EXPECT_EQ(flush.mmu_lock, GetParam().mmu_lock);
     EXPECT_EQ(flush.rcu, GetParam().rcu);
