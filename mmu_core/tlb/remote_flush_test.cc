@@ -78,20 +78,31 @@ TEST(RemoteTlbTest, OnlyVcpusInGuestModeCountAsInterrupted) {
 }
 
 // Covers: TLB-03
-TEST(RemoteTlbTest, RangeFlushFallsBackToOneFullFlush) {
-  VcpuGate gate;
-  RemoteTlb remote;
-  remote.AddVcpu(&gate);
-  gate.EnterGuest();
-  remote.Flush(FlushScope::kRange, FlushReason::kZap, nullptr);
-  gate.ExitGuest();
-  EXPECT_EQ(gate.TakeRequests(), kTlbFlush);
-  const FlushMetrics metrics = remote.Snapshot();
-  EXPECT_EQ(metrics.remote_tlb_flush_requests, 1u);
-  EXPECT_EQ(metrics.remote_tlb_flush, 1u);
-  EXPECT_EQ(metrics.Flushes(FlushScope::kRange, FlushReason::kZap), 1u);
-  EXPECT_EQ(metrics.Flushes(FlushScope::kVm, FlushReason::kZap), 0u);
-  remote.RemoveVcpu(&gate);
+TEST(RemoteTlbTest, EachScopeAsksForOneFullFlushAndCountsUnderItsName) {
+  for (const FlushScope scope : {FlushScope::kRange, FlushScope::kVm}) {
+    VcpuGate running;
+    VcpuGate idle;
+    RemoteTlb remote;
+    remote.AddVcpu(&running);
+    remote.AddVcpu(&idle);
+    running.EnterGuest();
+    MmuCost cost;
+    remote.Flush(scope, FlushReason::kZap, &cost);
+    running.ExitGuest();
+    EXPECT_EQ(running.TakeRequests(), kTlbFlush);
+    EXPECT_EQ(idle.TakeRequests(), kTlbFlush);
+    EXPECT_EQ(cost.tlb_flush_count, 1);
+    const FlushMetrics metrics = remote.Snapshot();
+    EXPECT_EQ(metrics.remote_tlb_flush_requests, 1u);
+    EXPECT_EQ(metrics.remote_tlb_flush, 1u);
+    for (const FlushScope other : {FlushScope::kRange, FlushScope::kVm}) {
+      const uint64_t expected = other == scope ? 1 : 0;
+      EXPECT_EQ(metrics.Flushes(other, FlushReason::kZap), expected);
+      EXPECT_EQ(metrics.seconds[static_cast<int>(other)].count, expected);
+    }
+    remote.RemoveVcpu(&running);
+    remote.RemoveVcpu(&idle);
+  }
 }
 
 TEST(RemoteTlbTest, OtherRequestsAccumulateAndAreNoFlush) {

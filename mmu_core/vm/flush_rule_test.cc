@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -30,13 +31,27 @@ namespace {
 using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::SealAndList;
 
+// Returns whether a thread holds `mu`. Another thread tries the lock, because
+// the caller may be the holder.
+bool IsHeld(Mutex& mu) {
+  bool held = true;
+  std::thread([&] {
+    if (!mu.TryLock()) return;
+    held = false;
+    mu.Unlock();
+  }).join();
+  return held;
+}
+
 // The behaviour and the observations of ShouldSkipFlush.
 bool g_skip_flushes = false;
 testing::LockTrace* g_trace = nullptr;
+Vm* g_vm = nullptr;  // null: the last field of SeenFlush is not recorded
 struct SeenFlush {
   FlushReason reason;
   testing::LockTrace::Held mmu_lock;
   bool rcu;
+  bool slots_lock = false;
 };
 std::vector<SeenFlush> g_flushes;
 
@@ -44,7 +59,11 @@ std::vector<SeenFlush> g_flushes;
 
 bool ShouldSkipFlush(FlushReason reason) {
   if (g_trace != nullptr) {
-    g_flushes.push_back({reason, g_trace->mmu_lock(), InRcuReadSection()});
+    SeenFlush flush = {reason, g_trace->mmu_lock(), InRcuReadSection()};
+    if (g_vm != nullptr) {
+      flush.slots_lock = IsHeld(g_vm->state().slots.slots_lock);
+    }
+    g_flushes.push_back(flush);
   }
   return g_skip_flushes;
 }
@@ -138,7 +157,9 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
     g_flushes.clear();
     LockTrace trace;
     g_trace = &trace;
+    g_vm = vm.get();
     rule.run(*vm);
+    g_vm = nullptr;
     g_trace = nullptr;
     return vm;
   }
@@ -160,13 +181,18 @@ TEST_P(FlushRuleTest, WithoutTheFlushAStaleTranslationIsUsed) {
   EXPECT_TRUE(GetParam().uses_stale(*vm));
 }
 
-// Covers: TLB-05, TLB-06, TLB-10
+// The flushes without mmu_lock are those of whole slots, which slots_lock keeps
+// in place.
+// Covers: TLB-03, TLB-05, TLB-06, TLB-10
 TEST_P(FlushRuleTest, TheFlushIsIssuedUnderWhatTheRuleSays) {
   Run();
   ASSERT_THAT(g_flushes, Not(IsEmpty()));
   for (const SeenFlush& flush : g_flushes) {
     EXPECT_EQ(flush.mmu_lock, GetParam().mmu_lock);
     EXPECT_EQ(flush.rcu, GetParam().rcu);
+    if (GetParam().mmu_lock == LockTrace::Held::kNothing) {
+      EXPECT_TRUE(flush.slots_lock);
+    }
   }
 }
 
@@ -235,6 +261,74 @@ INSTANTIATE_TEST_SUITE_P(
              // Another vCPU faults on page 9, which is not mapped.
              [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation}),
     [](const auto& rule) { return std::string(rule.param.name); });
+
+// An operation that flushes for a part of the guest's memory.
+struct PartialFlush {
+  const char* name;
+  Level host_page_level;
+  FlushReason reason;
+  std::function<void(Vm&)> run;
+};
+std::ostream& operator<<(std::ostream& os, const PartialFlush& flush) {
+  return os << flush.name;
+}
+
+class PartialFlushTest : public ::testing::TestWithParam<PartialFlush> {};
+
+// The vCPU model has no flush of a range. So a flush for one page, one huge
+// page or one slot drops all translations of all vCPUs, those of other pages
+// and slots too, and counts as one flush.
+// Covers: TLB-03
+TEST_P(PartialFlushTest, ItEmptiesWholeTlbsAndCountsOnce) {
+  constexpr uint64_t kOtherSlotPage = kGiB / kPageSize + 700;
+  constexpr uint64_t kPages[] = {kPage, kPage + k2MPages, kOtherSlotPage};
+  auto vm =
+      MakeVm({Slot(0, 0, kSlotPages * kPageSize, GetParam().host_page_level),
+              Slot(1, kGiB, 4 * kMiB)},
+             2);
+  const auto has = [&](size_t vcpu, uint64_t page) {
+    return vm->state().vcpus[vcpu]->tlb().Lookup(PageNumber(page)) != nullptr;
+  };
+  for (const int vcpu : {0, 1}) {
+    for (const uint64_t page : kPages) {
+      Touch(*vm, GfnRange::Of(Gfn(page), 1), AccessKind::kWrite, vcpu);
+    }
+    for (const uint64_t page : kPages) ASSERT_TRUE(has(vcpu, page)) << page;
+    ASSERT_EQ(vm->VcpuStats()[vcpu].tlb_flush, 0u);
+  }
+  const FlushMetrics before = vm->Stats().flush;
+  vm->state().vcpus[1]->EnterGuest();
+  GetParam().run(*vm);
+  vm->state().vcpus[1]->ExitGuest();
+  const FlushMetrics after = vm->Stats().flush;
+  EXPECT_EQ(after.remote_tlb_flush_requests,
+            before.remote_tlb_flush_requests + 1);
+  EXPECT_EQ(after.remote_tlb_flush, before.remote_tlb_flush + 1);
+  EXPECT_EQ(after.Flushes(FlushScope::kRange, GetParam().reason), 1u);
+  EXPECT_EQ(after.Flushes(FlushScope::kVm, GetParam().reason), 0u);
+  for (const int vcpu : {0, 1}) {
+    EXPECT_TRUE(vm->state().vcpus[vcpu]->HandleRequests());
+    EXPECT_EQ(vm->VcpuStats()[vcpu].tlb_flush, 1u);
+    for (const uint64_t page : kPages) EXPECT_FALSE(has(vcpu, page)) << page;
+  }
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Parts, PartialFlushTest,
+    Values(
+        PartialFlush{"Page", Level::k4K, FlushReason::kZap,
+                     [](Vm& vm) { ZapLeafs(vm, GfnRange::Of(Gfn(kPage), 1)); }},
+        PartialFlush{"HugePage", Level::k2M, FlushReason::kZap,
+                     [](Vm& vm) { ZapLeafs(vm, GfnRange::Of(Gfn(kPage), 1)); }},
+        PartialFlush{"Slot", Level::k4K, FlushReason::kWriteProtect,
+                     [](Vm& vm) {
+                       DirtyLogConfig config;
+                       config.slots = {0};
+                       config.split = SplitPolicy::kNone;
+                       EXPECT_TRUE(testing::StartLog(vm, config, nullptr).ok());
+                     }}),
+    [](const auto& flush) { return std::string(flush.param.name); });
 
 // A ring reset protects the pages of the entries, so it must flush.
 // Covers: DL-43, TLB-05
