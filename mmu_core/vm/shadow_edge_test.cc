@@ -121,6 +121,107 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
+// A guest's flushes of its own vCPU. Loading CR3 without a flush request
+// empties the TLB too, because the model's TLB has no tags, but the guest asked
+// for no flush. Covers: TLB-04
+TEST_F(EdgeTest, AGuestsFlushOfItsVcpuIsCountedAndEmptiesTheTlb) {
+  Make({}, kWritable);
+  const auto flushes = [&] { return vm_->VcpuStats()[0].tlb_flush; };
+  const auto expect_empty = [&](uint64_t expected_flushes, const char* after) {
+    EXPECT_EQ(shadow().tlb().Lookup(PageNumber(0)), nullptr) << after;
+    EXPECT_EQ(flushes(), expected_flushes) << after;
+    ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+    ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+  };
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  const uint64_t before = flushes();
+  const GuestRoot root = {.table = Gfn(1)};
+  shadow().SetRoot(root, ShadowVcpu::Flush::kYes);
+  expect_empty(before + 1, "a load of CR3");
+  shadow().InvalidateAll();
+  expect_empty(before + 2, "INVPCID of everything");
+  shadow().SetRoot({.table = Gfn(9)}, ShadowVcpu::Flush::kNo);
+  shadow().SetRoot(root, ShadowVcpu::Flush::kNo);
+  expect_empty(before + 2, "two loads of CR3 that ask for no flush");
+  shadow().InvalidatePage(0);
+  expect_empty(before + 2, "INVLPG");
+  EXPECT_EQ(vm_->VcpuStats()[0].invlpg, 1u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The vCPU's roots are gone, and no request is pending, so only the load of the
+// next root can empty the TLB.
+// Covers: TLB-04
+TEST_F(EdgeTest, TheLoadOfARootEmptiesTheTlbWithoutARequest) {
+  Make({}, kWritable);
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  ASSERT_EQ(ReadAt(kPageSize), AccessOutcome::kDone);
+  const auto loads = [&] {
+    return vm_->Stats().flush.Flushes(FlushScope::kVcpu, FlushReason::kRoot);
+  };
+  const uint64_t before = loads();
+  shadow().roots().FreeAll(nullptr);
+  ASSERT_EQ(vm_->state().vcpus[0]->gate().pending_requests() & kTlbFlush, 0u);
+  ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+  // An address that the TLB does not translate.
+  ASSERT_EQ(ReadAt(2 * kPageSize), AccessOutcome::kDone);
+  EXPECT_EQ(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+  EXPECT_EQ(shadow().tlb().Lookup(PageNumber(1)), nullptr);
+  EXPECT_EQ(loads(), before + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// One request flushes both TLBs of a vCPU that runs L1 and L2, counts once, and
+// is carried out before the vCPU frees obsolete roots, for which it takes
+// mmu_lock.
+// Covers: TLB-04
+TEST_F(EdgeTest, OfSeveralRequestsTheFlushOfBothTlbsComesFirst) {
+  VmConfig config;
+  config.mmu = MmuMode::kNested;
+  config.memslots = {Slot(0, 0, 16 * kMiB)};
+  vm_ = MakeVmFrom(config);
+  // L1's tables are at gfns 1 to 4, and grant everything.
+  constexpr uint64_t kEptTable = 7;
+  constexpr uint64_t kEptPage = 7 | 6 << 3;  // write-back
+  for (uint64_t table = 1; table < 4; ++table) {
+    Put(table, 0, Entry(table + 1, kEptTable));
+  }
+  Put(4, 0, Entry(0x100, kEptPage));
+  Vcpu& vcpu = *vm_->state().vcpus[0];
+  L1Processor cpu(vcpu, Level::k512G);
+  NestedPaging paging;
+  paging.root = Gpa(kPageSize);
+  uint64_t word = 0;
+  NestedExit exit;
+  cpu.EnterL2(paging);
+  ASSERT_EQ(cpu.L2Access(Gpa(0), 8, AccessKind::kRead, &word, &exit),
+            L1Cpu::Outcome::kDone);
+  cpu.LeaveL2();
+  ASSERT_TRUE(cpu.Access(Gpa(0x5000), 8, AccessKind::kRead, &word));
+  {
+    MutexLock lock(vm_->state().slots.slots_lock);
+    vm_->state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  vm_->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(5)), nullptr);
+  ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+  const int64_t before = vcpu.stats().tlb_flush.Get();
+  int locked = 0;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kWriteLocked) return;
+      ++locked;
+      EXPECT_EQ(vcpu.stats().tlb_flush.Get(), before + 1);
+      EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(5)), nullptr);
+      EXPECT_EQ(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+    });
+    EXPECT_TRUE(vcpu.HandleRequests());
+  }
+  EXPECT_GE(locked, 1) << "it has freed its obsolete root";
+  EXPECT_EQ(vcpu.stats().tlb_flush.Get(), before + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
 // Another vCPU of the guest clears every bit that the walk sets, and changes
 // the leaf. So the walk starts again, and has written to three more tables each
 // time.

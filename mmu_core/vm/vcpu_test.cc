@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_pool.h"
@@ -17,6 +18,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -204,6 +206,46 @@ TEST(VcpuTest, ANewRootStartsWithAnEmptyTlb) {
   EXPECT_NE(vcpu.tlb().Lookup(PageNumber(2)), nullptr);
   const FlushMetrics flush = vm->Stats().flush;
   EXPECT_EQ(flush.Flushes(FlushScope::kVcpu, FlushReason::kRoot), 2u);
+}
+
+// The vCPU loses the request that would make it drop its root, so only the load
+// of the new root can empty the TLB.
+// Covers: TLB-04
+TEST(VcpuTest, TheLoadOfARootEmptiesTheTlbWithoutARequest) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  Write(*vm, 0x1000);
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  {
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().tdp.FastZapAll(nullptr);
+  }
+  vcpu.gate().TakeRequests();
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
+  ASSERT_TRUE(vcpu.EnsureRoot().ok());
+  EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
+  const FlushMetrics flush = vm->Stats().flush;
+  EXPECT_EQ(flush.Flushes(FlushScope::kVcpu, FlushReason::kRoot), 2u);
+  EXPECT_EQ(flush.remote_tlb_flush_requests, 0u);
+  EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u) << "only requested flushes count here";
+}
+
+// Covers: TLB-04
+TEST(VcpuTest, OfTheRequestsOnlyAFlushEmptiesTheTlbAndCounts) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  Write(*vm, 0x1000);
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  const uint64_t root = vcpu.root()->id();
+  for (const uint32_t request : {kExitGuest, kFreeObsoleteRoots}) {
+    vm->state().tlb.Request(request);
+    EXPECT_TRUE(vcpu.HandleRequests());
+    EXPECT_NE(vcpu.tlb().Lookup(PageNumber(1)), nullptr) << request;
+    EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u) << request;
+  }
+  FlushAll(*vm);
+  EXPECT_TRUE(vcpu.HandleRequests());
+  EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(1)), nullptr);
+  EXPECT_EQ(StatsOf(*vm).tlb_flush, 1u);
+  EXPECT_EQ(vcpu.root()->id(), root) << "it is valid";
 }
 
 // Covers: TDP-03
