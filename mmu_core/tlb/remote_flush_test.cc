@@ -9,10 +9,13 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/flush_metrics.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
+#include "mmu_core/sync/asymmetric_barrier.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/rounds.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
@@ -20,6 +23,7 @@
 namespace mmu {
 namespace {
 
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::Rounds;
 
 constexpr int kZap = static_cast<int>(FlushReason::kZap);
@@ -271,6 +275,127 @@ TEST(RemoteTlbTest, AfterAFlushNoAccessUsesWhatWasCachedBefore) {
             static_cast<uint64_t>(remaps.done()));
   EXPECT_LE(metrics.remote_tlb_flush, metrics.remote_tlb_flush_requests);
 }
+
+// The store-buffer litmus of vcpu_gate.h: the vCPU enters the guest and begins
+// an access while a flusher changes an SPTE and flushes. Either the access
+// meets the request and sees the new SPTE, or the flusher sees the vCPU in
+// guest mode and waits for the access. A delay that changes from round to round
+// makes the two meet at every possible distance.
+// Covers: TLB-11
+TEST(RemoteTlbTest, AnAccessMeetsTheRequestOrTheFlusherSeesTheVcpu) {
+  constexpr int kNoMore = -1;
+  alignas(64) std::atomic<int> started{0};
+  alignas(64) std::atomic<int> finished{0};
+  std::atomic<int> spte{0};
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  uint32_t met = 0;   // by the access; ordered by `finished`
+  int read_spte = 0;  // likewise
+  int used = 0;       // written by an access alone; the flush must order it
+
+  // Waits for a value other than `old` and returns it.
+  const auto await = [](const std::atomic<int>& what, int old) {
+    int value = what.load(std::memory_order_acquire);
+    for (int i = 0; value == old; ++i) {
+      if (i > 10'000) std::this_thread::yield();
+      value = what.load(std::memory_order_acquire);
+    }
+    return value;
+  };
+  std::thread vcpu([&] {
+    for (int round = 0; (round = await(started, round)) != kNoMore;) {
+      gate.EnterGuest();
+      met = gate.BeginAccess();
+      if (met != 0) {
+        while (gate.BeginAccess() != 0) gate.TakeRequests();
+        read_spte = spte.load(std::memory_order_relaxed);
+      } else {
+        used = round;
+      }
+      gate.EndAccess();
+      finished.store(round, std::memory_order_release);
+    }
+  });
+  int both_missed = 0;
+  int not_waited_for = 0;
+  int read_old_spte = 0;
+  Rounds rounds(10'000);
+  while (rounds.Next()) {
+    const int round = rounds.done();
+    started.store(round, std::memory_order_seq_cst);
+    for (int i = 0; i < round * 7 % 512; ++i) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+    spte.store(round, std::memory_order_relaxed);
+    const FlushResult result =
+        remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+    const int used_before_the_return = used;
+    await(finished, round - 1);
+    if (met == 0 && result.vcpus_kicked == 0) ++both_missed;
+    if (used != used_before_the_return) ++not_waited_for;
+    if (met != 0 && read_spte != round) ++read_old_spte;
+    // The vCPU stands still until the next round.
+    gate.ExitGuest();
+    gate.TakeRequests();
+  }
+  started.store(kNoMore, std::memory_order_release);
+  vcpu.join();
+  remote.RemoveVcpu(&gate);
+  EXPECT_EQ(both_missed, 0);
+  EXPECT_EQ(not_waited_for, 0);
+  EXPECT_EQ(read_old_spte, 0);
+}
+
+// V1 and V3 of vcpu_gate.h. Before the vCPU looks at the requests, a flusher
+// can see its mode and its access; a request left at that moment is met.
+// Covers: TLB-11
+TEST(RemoteTlbTest, AVcpuPublishesItsModeAndItsAccessBeforeItLooks) {
+  VcpuGate gate;
+  EXPECT_EQ(gate.Section() % 2, 0u);
+  int looks = 0;
+  LockTrace trace([&](const LockTrace::Event& event) {
+    if (event.point != HookPoint::kAnnounceToLook) return;
+    ++looks;
+    EXPECT_TRUE(gate.in_guest());
+    EXPECT_EQ(gate.Section() % 2, 1u);
+    gate.AddRequests(kTlbFlush);
+  });
+  gate.EnterGuest();
+  EXPECT_EQ(gate.BeginAccess(), kTlbFlush);
+  EXPECT_EQ(gate.Section() % 2, 0u) << "nobody waits for it";
+  gate.ExitGuest();
+  EXPECT_EQ(looks, 1);
+}
+
+#ifndef MMU_TSAN  // TSan knows no such barrier
+
+// F1 to F3 of vcpu_gate.h. A vCPU that enters the guest at the moment of the
+// barrier finds the request, and the flusher finds the vCPU.
+// Covers: TLB-11
+TEST(RemoteTlbTest, AFlusherAsksThenIssuesTheBarrierThenLooks) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  int barriers = 0;
+  FlushResult result;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kHeavyBarrier) return;
+      ++barriers;
+      gate.EnterGuest();
+      EXPECT_EQ(gate.BeginAccess(), kTlbFlush);
+      if (gate.in_access()) gate.EndAccess();
+    });
+    result = remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
+  }
+  EXPECT_EQ(barriers, 1);
+  EXPECT_EQ(result.vcpus_kicked, 1);
+  gate.ExitGuest();
+  remote.RemoveVcpu(&gate);
+}
+
+#endif
 
 // Covers: TLB-02
 TEST(RemoteTlbTest, VcpusThatFlushEachOtherDoNotWaitForEachOther) {

@@ -31,6 +31,8 @@ namespace {
 using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::SealAndList;
 
+constexpr uint64_t kPage = 5;
+
 // Returns whether a thread holds `mu`. Another thread tries the lock, because
 // the caller may be the holder.
 bool IsHeld(Mutex& mu) {
@@ -46,12 +48,13 @@ bool IsHeld(Mutex& mu) {
 // The behaviour and the observations of ShouldSkipFlush.
 bool g_skip_flushes = false;
 testing::LockTrace* g_trace = nullptr;
-Vm* g_vm = nullptr;  // null: the last field of SeenFlush is not recorded
+Vm* g_vm = nullptr;  // null: the last two fields of SeenFlush are not recorded
 struct SeenFlush {
   FlushReason reason;
   testing::LockTrace::Held mmu_lock;
   bool rcu;
   bool slots_lock = false;
+  Spte leaf = Spte();  // of page 5, at that moment
 };
 std::vector<SeenFlush> g_flushes;
 
@@ -62,6 +65,7 @@ bool ShouldSkipFlush(FlushReason reason) {
     SeenFlush flush = {reason, g_trace->mmu_lock(), InRcuReadSection()};
     if (g_vm != nullptr) {
       flush.slots_lock = IsHeld(g_vm->state().slots.slots_lock);
+      flush.leaf = testing::SpteOf(g_vm->state(), Gfn(kPage));
     }
     g_flushes.push_back(flush);
   }
@@ -77,7 +81,6 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::Values;
 
-constexpr uint64_t kPage = 5;
 constexpr uint64_t kPageGpa = kPage * kPageSize;
 constexpr uint64_t kSlotPages = 2 * k2MPages;
 
@@ -154,6 +157,7 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
         MakeVm({Slot(0, 0, kSlotPages * kPageSize, rule.host_page_level)}, 2);
     rule.prepare(*vm);
     EXPECT_NE(vm->state().vcpus[0]->tlb().Lookup(PageNumber(kPage)), nullptr);
+    leaf_before_ = SpteOf(vm->state(), Gfn(kPage));
     g_flushes.clear();
     LockTrace trace;
     g_trace = &trace;
@@ -164,6 +168,8 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
     return vm;
   }
   ~FlushRuleTest() override { g_skip_flushes = false; }
+
+  Spte leaf_before_;  // of page 5, before the operation
 };
 
 // Covers: TLB-05, TLB-06, TLB-12
@@ -194,6 +200,16 @@ TEST_P(FlushRuleTest, TheFlushIsIssuedUnderWhatTheRuleSays) {
       EXPECT_TRUE(flush.slots_lock);
     }
   }
+}
+
+// A flush that came before the change would leave a vCPU that runs meanwhile
+// with the old translation.
+// Covers: TLB-11
+TEST_P(FlushRuleTest, TheFlushComesAfterTheChange) {
+  Run();
+  ASSERT_TRUE(leaf_before_.IsPresent());
+  ASSERT_THAT(g_flushes, Not(IsEmpty()));
+  for (const SeenFlush& flush : g_flushes) EXPECT_NE(flush.leaf, leaf_before_);
 }
 
 INSTANTIATE_TEST_SUITE_P(
