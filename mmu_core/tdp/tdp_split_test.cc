@@ -385,7 +385,7 @@ TEST(TdpSplitTest, APassThatIsOverItsTimeDoesOneStepAndSaysWhereItStopped) {
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
 }
 
-// Covers: TDP-60, TDP-64
+// Covers: TDP-60
 TEST(TdpSplitTest, RunningVcpusSeeTheSameMemoryWhileTheirPagesAreSplit) {
   auto vm = MakeVm({Slot(0, 0, 32 * kMiB, Level::k2M)}, 2);
   PatternSpec spec;
