@@ -8,6 +8,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -174,6 +175,80 @@ TEST_P(TdpNxTest, AnEagerSplitMakesSmallPagesExecutableAgain) {
   EXPECT_TRUE(Executable(*vm, 9));
   EXPECT_EQ(vm->Stats().nx_lpage_splits, 0u) << "nobody executed";
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// A split under mmu_lock in write mode, as for a clear. Whatever state the huge
+// leaf is in, each child translates like it and has its other bits. The only
+// exception: with the mitigation, small pages may be executed.
+// Covers: SPTE-26, TDP-60, TDP-66
+TEST_P(TdpNxTest, InWriteModeEachChildTranslatesLikeItsParent) {
+  for (const bool mitigated : {false, true}) {
+    ASSERT_TRUE(parameters_.SetNxHugePages(mitigated ? "force" : "off").ok());
+    for (const Level level : {Level::k2M, Level::k1G}) {
+      const Level small = ChildOf(level);
+      constexpr uint64_t kStates = 4;
+      auto vm = Make(kStates * BytesPer(level), level);
+      const SpteFormat& format = vm->state().tdp.format();
+      for (uint64_t i = 0; i < kStates; ++i) Write(*vm, i * BytesPer(level));
+      vm->state().vcpus[0]->tlb().FlushAll();
+      const auto entry = [&](uint64_t i) -> SpteSlot& {
+        return EntryOf(*vm, Gfn(i * PagesPer(level)), level);
+      };
+      const std::vector<Spte> parents = {
+          entry(0).Load(),
+          entry(1).Load().Without(spte_bits::kWrite),
+          format.WithoutMmuWrite(entry(2).Load()).Without(format.dirty_mask()),
+          format.WithoutAccessed(entry(3).Load()),
+      };
+      for (uint64_t i = 0; i < kStates; ++i) {
+        ASSERT_TRUE(parents[i].IsPresentLeaf(level));
+        entry(i).Store(parents[i]);
+      }
+
+      TableCache cache(vm->state().pool);
+      ASSERT_TRUE(cache.TopUp(kStates).ok());
+      {
+        MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+        const SplitOutcome outcome = vm->state().tdp.Split(
+            lock, 0, GfnRange::Of(Gfn(0), kStates * PagesPer(level)), small,
+            SplitTrigger::kClear, cache, /*deadline_nanos=*/0, nullptr);
+        EXPECT_EQ(outcome.split_2m_count + outcome.split_1g_count,
+                  int64_t{kStates});
+      }
+
+      // The rights, which an aged leaf without A/D bits has saved elsewhere.
+      const auto allows = [&](Spte spte, AccessKind kind) {
+        return format.Allows(format.IsAccessTracked(spte)
+                                 ? format.WithAccessRestored(spte)
+                                 : spte,
+                             kind);
+      };
+      // All bits but the three things that a split changes.
+      const auto kept = [&](Spte spte) {
+        return format.WithoutExecute(spte).bits() &
+               ~(spte_bits::kAddress | spte_bits::kPageSize);
+      };
+      for (uint64_t i = 0; i < kStates; ++i) {
+        const Spte parent = parents[i];
+        for (uint64_t page = 0; page < PagesPer(level);
+             page += PagesPer(small)) {
+          const Gfn gfn(i * PagesPer(level) + page);
+          const Spte child = EntryOf(*vm, gfn, small).Load();
+          ASSERT_TRUE(child.IsPresentLeaf(small)) << gfn;
+          ASSERT_EQ(child.pfn(), parent.pfn() + page) << gfn;
+          for (const AccessKind kind :
+               {AccessKind::kRead, AccessKind::kWrite}) {
+            ASSERT_EQ(allows(child, kind), allows(parent, kind)) << gfn;
+          }
+          ASSERT_EQ(allows(child, AccessKind::kExec),
+                    small == Level::k4K || !mitigated)
+              << gfn;
+          ASSERT_EQ(kept(child), kept(parent)) << gfn;
+        }
+      }
+      EXPECT_EQ(AuditFindings(*vm), "");
+    }
+  }
 }
 
 // An aged leaf without A/D bits keeps its permissions in other bits; a split

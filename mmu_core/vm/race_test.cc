@@ -524,13 +524,18 @@ TEST(RaceTest, Race11BitSetDuringASplitInWriteModeIsInTheTable) {
   threads.RunTo("split", HookPoint::kTableFilledToLink);
   vm->state().vcpus[1]->tlb().FlushAll();
   Write(*vm, 0, 7, 1);  // the walk sets Accessed and Dirty in the huge entry
+  const Spte huge = SpteOf(vm->state(), Gfn(0));
+  ASSERT_TRUE(format.IsAccessed(huge) && format.IsDirty(huge));
   threads.RunToEnd("split");
   EXPECT_EQ(outcome.raced_count, 1);
   EXPECT_EQ(outcome.split_2m_count, 1);
-  for (const uint64_t page : {uint64_t{0}, kPage, k2MPages - 1}) {
-    const Spte spte = SpteOf(vm->state(), Gfn(page));
-    EXPECT_TRUE(format.IsAccessed(spte)) << page;
-    EXPECT_TRUE(format.IsDirty(spte)) << page;
+  for (uint64_t page = 0; page < k2MPages; ++page) {
+    const Spte spte = EntryOf(*vm, Gfn(page), Level::k4K).Load();
+    ASSERT_TRUE(spte.IsPresentLeaf(Level::k4K)) << page;
+    ASSERT_EQ(spte.pfn(), huge.pfn() + page) << page;
+    ASSERT_EQ(spte.IsWritable(), huge.IsWritable()) << page;
+    ASSERT_TRUE(format.IsAccessed(spte)) << page;
+    ASSERT_TRUE(format.IsDirty(spte)) << page;
   }
   EXPECT_EQ(vm->Stats().pages_4k, k2MPages);
   EXPECT_EQ(AuditFindings(*vm), "");
