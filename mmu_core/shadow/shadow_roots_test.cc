@@ -1,10 +1,14 @@
 #include "mmu_core/shadow/shadow_roots.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -451,32 +455,128 @@ TEST_F(ShadowRootsTest, WithoutGuestTablesAllCr3sHaveOneRoot) {
   EXPECT_EQ(vm_.pages.in_use(), 1u);
 }
 
-// One vCPU writes to a table and flushes, while a fault of another vCPU makes
-// the table unsync (RACE-33).
-//
-// Covers: SHD-37
-TEST_F(ShadowRootsTest, ASyncAfterAWriteThatNobodySawFindsTheTable) {
-  ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
-  vcpu.LoadCr3(Gfn(10));
-  PutPath(vm_.memory, vcpu.guest().walker, 10, kVa, EntryTo(600));
-  for (int round = 0; round < 300; ++round) {
+// A guest's flush after a write to a table: it must find the table if the table
+// is unsync.
+struct GuestFlush {
+  const char* name;
+  std::function<void(ShadowTestVcpu&)> run;
+};
+std::ostream& operator<<(std::ostream& os, const GuestFlush& flush) {
+  return os << flush.name;
+}
+
+class GuestFlushTest : public ShadowRootsTest,
+                       public ::testing::WithParamInterface<GuestFlush> {
+ protected:
+  GuestFlushTest() {
+    vcpu_.LoadCr3(Gfn(10));
+    PutPath(vm_.memory, vcpu_.guest().walker, 10, kVa, EntryTo(600));
+  }
+
+  // The table of level 1 is at gfn 13; it maps kVa, and is synchronised.
+  void Map() {
     vm_.memory.PutEntry(Gfn(13), 0x145, EntryTo(600));
-    ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
-    SpteSlot writable;  // the SPTE that maps the table
-    std::thread fault([&] {
-      MmuReadLocked lock(vm_.mmu_lock, LockOp::kFault);
-      if (vm_.gate.MayMapWritable(lock, *vm_.memory.SlotOf(0, Gfn(13)), Gfn(13),
-                                  Prefetched::kNo)) {
-        writable.Store(Spte(spte_bits::kWrite));
-      }
-    });
-    while (!writable.Load().IsWritable()) std::this_thread::yield();
+    vcpu_.roots().Sync(vcpu_.guest(), nullptr);
+    ASSERT_EQ(vcpu_.Fault(kVa, kRead), FaultResult::kFixed);
+    ASSERT_TRUE(IsMapped(vcpu_, kVa));
+  }
+  // A fault of another vCPU: makes the table unsync and writable. The table's
+  // SPTE is `writable`, which the fault stores as an SpteSlot does. Keeps
+  // mmu_lock until `leave`.
+  void MakeUnsync(std::atomic<bool>& writable, const std::atomic<bool>& leave) {
+    MmuReadLocked lock(vm_.mmu_lock, LockOp::kFault);
+    if (vm_.gate.MayMapWritable(lock, *vm_.memory.SlotOf(0, Gfn(13)), Gfn(13),
+                                Prefetched::kNo)) {
+      writable.store(true, std::memory_order_release);
+    }
+    while (!leave) std::this_thread::yield();
+  }
+
+  ShadowTestVcpu vcpu_{vm_, kFourLevelPaging};
+};
+
+// One vCPU writes to a table and flushes, while a fault of another vCPU makes
+// the table unsync (RACE-33). A guest's write orders nothing: the SPTE is found
+// by a relaxed load, so that only the flush's own barrier orders its look at
+// the marks after the write.
+// Covers: SHD-37
+TEST_P(GuestFlushTest, AfterAWriteThatNobodySawItFindsTheTable) {
+  const std::atomic<bool> leave{true};
+  for (int round = 0; round < 300; ++round) {
+    Map();
+    std::atomic<bool> writable{false};
+    std::thread fault([&] { MakeUnsync(writable, leave); });
+    while (!writable.load(std::memory_order_relaxed)) {
+      std::this_thread::yield();
+    }
     vm_.memory.PutEntry(Gfn(13), 0x145, 0);
-    vcpu.roots().Sync(vcpu.guest(), nullptr);
-    ASSERT_FALSE(IsMapped(vcpu, kVa)) << round;
+    GetParam().run(vcpu_);
+    const bool mapped = IsMapped(vcpu_, kVa);
     fault.join();
+    ASSERT_FALSE(mapped) << round;
   }
 }
+
+// The fault still holds mmu_lock when the guest has written and flushes. The
+// flush looks without the lock, and waits for the lock because it has found the
+// marks; a flush that missed them would return at once.
+// Covers: SHD-37
+TEST_P(GuestFlushTest, ItWaitsForTheFaultThatMadeTheTableUnsync) {
+  Map();
+  std::atomic<bool> writable{false};
+  std::atomic<bool> leave{false};
+  std::thread fault([&] { MakeUnsync(writable, leave); });
+  while (!writable) std::this_thread::yield();
+  vm_.memory.PutEntry(Gfn(13), 0x145, 0);
+  std::atomic<bool> flushed{false};
+  std::thread guest([&] {
+    GetParam().run(vcpu_);
+    flushed = true;
+  });
+  while (!vm_.mmu_lock.IsContended() && !flushed) std::this_thread::yield();
+  EXPECT_FALSE(flushed);
+  leave = true;
+  fault.join();
+  guest.join();
+  EXPECT_FALSE(IsMapped(vcpu_, kVa));
+}
+
+// Without an unsync table a flush takes no lock, so its answer above is that of
+// the check without the lock.
+// Covers: SHD-37
+TEST_P(GuestFlushTest, WithoutAnUnsyncTableItTakesNoLock) {
+  Map();
+  std::atomic<bool> flushed{false};
+  std::thread guest;
+  {
+    MmuReadLocked lock(vm_.mmu_lock, LockOp::kFault);
+    guest = std::thread([&] {
+      GetParam().run(vcpu_);
+      flushed = true;
+    });
+    while (!vm_.mmu_lock.IsContended() && !flushed) std::this_thread::yield();
+    EXPECT_TRUE(flushed);
+  }
+  guest.join();
+  EXPECT_TRUE(IsMapped(vcpu_, kVa));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Flushes, GuestFlushTest,
+    ::testing::Values(GuestFlush{"LoadOfCr3",
+                                 [](ShadowTestVcpu& vcpu) {
+                                   EXPECT_TRUE(vcpu.Load().ok());
+                                 }},
+                      GuestFlush{"Sync",
+                                 [](ShadowTestVcpu& vcpu) {
+                                   vcpu.roots().Sync(vcpu.guest(), nullptr);
+                                 }},
+                      GuestFlush{"Invlpg",
+                                 [](ShadowTestVcpu& vcpu) {
+                                   vcpu.roots().InvalidateAddress(vcpu.guest(),
+                                                                  kVa, nullptr);
+                                 }}),
+    [](const auto& flush) { return std::string(flush.param.name); });
 
 }  // namespace
 }  // namespace mmu::testing

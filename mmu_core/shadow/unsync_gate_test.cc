@@ -114,6 +114,7 @@ TEST_F(UnsyncGateTest, WhereAHugePageMayBeNothingIsLookedFor) {
 
 // RACE-33 of mmu_core/LOCKING.md, F1 to F3: as soon as the SPTE allows writes,
 // the root is marked as having an unsync child.
+// Covers: SHD-37
 TEST_F(UnsyncGateTest, Race33TheRootIsMarkedBeforeThePageIsUnsync) {
   ShadowPageState& root = Page(1, IndirectRole(2));
   ShadowPageState& page = Page(600, IndirectRole(1));
@@ -159,7 +160,9 @@ TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
   EXPECT_EQ(Unsync(), 1u);
 }
 
-// RACE-33 as a litmus test: G1 and G2 against two faults.
+// RACE-33 as a litmus test: G1 and G2 against two faults. The look at the SPTE
+// is an acquire, so this is about the stores of the faults; the tests of
+// ShadowRoots are about the loads.
 // Covers: SHD-37
 TEST_F(UnsyncGateTest, Race33WhoSeesAWritableSpteSeesTheRootsMark) {
   constexpr int kRounds = 1000;
