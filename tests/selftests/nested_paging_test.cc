@@ -1,9 +1,12 @@
-// The accesses that L1's tables grant L2, and the exits to L1 for other
-// accesses: EPT and NPT, entry by entry.
+// The accesses that L1's tables grant L2, the exits to L1 for other accesses,
+// and L1's writes to these tables: EPT and NPT, entry by entry.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <ostream>
+#include <string>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
@@ -20,6 +23,7 @@
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/l1_processor.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -60,35 +64,43 @@ class NestedGuest {
         cpu_(*vm_->state().vcpus[0], Level::k512G),
         memory_(cpu_),
         frames_(vm_->GuestSpace()),
-        tables_(format_, Level::k512G, memory_, frames_) {
-    MMU_CHECK(tables_.Create());
-    paging_.root = tables_.root();
+        contexts_{{format_, Level::k512G, memory_, frames_},
+                  {format_, Level::k512G, memory_, frames_}} {
+    for (NestedTables& tables : contexts_) MMU_CHECK(tables.Create());
+    UseContext(0);
+  }
+
+  // L1 has two sets of tables for L2. The functions below are about the tables
+  // of one of them, at first of context 0.
+  void UseContext(size_t context) {
+    context_ = context;
+    paging_.root = root();
   }
 
   // Sets the entry of `level` for kNested: `bits` for `gfn`.
   void Map(Gfn gfn, Level level, uint64_t bits) {
-    MMU_CHECK(tables_.Set(kNested, level,
-                          ToGpa(gfn).value() | format_.leaf | bits |
-                              (level == Level::k4K ? 0 : kPageSizeBit)));
+    MMU_CHECK(tables().Set(kNested, level,
+                           ToGpa(gfn).value() | format_.leaf | bits |
+                               (level == Level::k4K ? 0 : kPageSizeBit)));
     Forget();
   }
   // As Map, without flushing the processor's TLB.
   void Replace(Gfn gfn, uint64_t bits) {
-    tables_.Store(Entry(), ToGpa(gfn).value() | format_.leaf | bits);
+    tables().Store(Entry(), ToGpa(gfn).value() | format_.leaf | bits);
   }
   void Forget() {
     if (paging_.tables == GuestTables::kEpt) {
-      cpu_.InveptSingleContext(tables_.root());
+      cpu_.InveptSingleContext(tables().root());
     } else {
       cpu_.FlushAsid();
     }
   }
   // The leaf, or the entry of `level` above it.
   NestedPte Entry(Level level = Level::k4K) {
-    return tables_.Find(kNested, level);
+    return tables().Find(kNested, level);
   }
   void Store(const NestedPte& pte, uint64_t value) {
-    tables_.Store(pte, value);
+    tables().Store(pte, value);
   }
 
   // Makes one access of L2. Returns the reason for the exit to L1; afterwards
@@ -122,12 +134,19 @@ class NestedGuest {
     return first;
   }
 
+  // Drops L2's TLB entries, as hardware may at any time. The shadow pages stay
+  // as they are.
+  void DropTlbEntries() { vm_->state().vcpus[0]->shadow()->tlb().FlushAll(); }
+
   Vm& vm() { return *vm_; }
   L1Processor& cpu() { return cpu_; }
-  Gpa root() const { return tables_.root(); }
+  Gpa root() const { return tables().root(); }
 
  private:
   static constexpr uint64_t kPageSizeBit = guest_entry::kPageSize;
+
+  NestedTables& tables() { return contexts_[context_]; }
+  const NestedTables& tables() const { return contexts_[context_]; }
 
   static std::unique_ptr<Vm> MakeVmOf(const NestedPaging& paging,
                                       Level host_page) {
@@ -145,7 +164,8 @@ class NestedGuest {
   L1Processor cpu_;
   L1Memory memory_;
   FrameAllocator frames_;
-  NestedTables tables_;
+  NestedTables contexts_[2];
+  size_t context_ = 0;
 };
 
 NestedPaging Ept(bool ad_bits, bool exec_only) {
@@ -386,6 +406,130 @@ TEST(NptTest, WhereL1HasNoMemoryL2HasADevice) {
   EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
   EXPECT_EQ(AuditFindings(guest.vm()), "");
 }
+
+// --- L1's writes to its tables ---
+
+// A way in which L1 asks the processor to forget L2's translations.
+struct Invalidation {
+  const char* name;
+  NestedPaging (*paging)();
+  uint64_t rights;  // of a leaf that grants everything
+  void (*run)(NestedGuest& guest);
+};
+std::ostream& operator<<(std::ostream& os, const Invalidation& invalidation) {
+  return os << invalidation.name;
+}
+
+class L1WritesTest : public ::testing::TestWithParam<Invalidation> {
+ protected:
+  // The word that L2 reads; nullopt if the read exits to L1.
+  static std::optional<uint64_t> ReadL2(NestedGuest& guest) {
+    uint64_t word = 0;
+    if (guest.Access(AccessKind::kRead, &word).has_value()) return std::nullopt;
+    return word;
+  }
+};
+
+// The shadow page of a last table becomes unsync: L1's write is not noticed,
+// and the SPTEs stay as they were until the invalidation, which makes the
+// shadow page follow the table.
+// Covers: SHD-61
+TEST_P(L1WritesTest, ALastTableIsOutOfSyncUntilTheInvalidation) {
+  NestedGuest guest(GetParam().paging());
+  const Gfn pages[] = {guest.NewPages(1, 100), guest.NewPages(1, 101)};
+  guest.Map(pages[0], Level::k4K, GetParam().rights);
+  ASSERT_EQ(ReadL2(guest), 100u);
+  const uint64_t emulated = guest.vm().Stats().mmu_pte_write;
+  EXPECT_EQ(guest.vm().Stats().mmu_unsync, 0u);
+
+  guest.Replace(pages[1], GetParam().rights);
+  EXPECT_EQ(guest.vm().Stats().mmu_unsync, 1u);
+  EXPECT_EQ(guest.vm().Stats().mmu_pte_write, emulated);
+  guest.DropTlbEntries();
+  EXPECT_EQ(ReadL2(guest), 100u) << "nothing has synchronised the page";
+
+  GetParam().run(guest);
+  EXPECT_EQ(ReadL2(guest), 101u);
+  EXPECT_EQ(guest.vm().Stats().mmu_unsync, 0u);
+  EXPECT_EQ(guest.vm().Stats().mmu_pte_write, emulated);
+
+  // The next write makes the page unsync again.
+  guest.Store(guest.Entry(), 0);
+  EXPECT_EQ(guest.vm().Stats().mmu_unsync, 1u);
+  guest.DropTlbEntries();
+  EXPECT_EQ(ReadL2(guest), 101u);
+  GetParam().run(guest);
+  EXPECT_EQ(ReadL2(guest), std::nullopt);
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// L2 last ran on other tables, so that the root of these is one that the vCPU
+// keeps for later.
+// Covers: SHD-61
+TEST_P(L1WritesTest, AnInvalidationReachesTablesThatL2LeftBefore) {
+  NestedGuest guest(GetParam().paging());
+  const Gfn pages[] = {guest.NewPages(1, 100), guest.NewPages(1, 101),
+                       guest.NewPages(1, 102)};
+  guest.Map(pages[0], Level::k4K, GetParam().rights);
+  ASSERT_EQ(ReadL2(guest), 100u);
+  guest.UseContext(1);
+  guest.Map(pages[2], Level::k4K, GetParam().rights);
+  ASSERT_EQ(ReadL2(guest), 102u);
+  guest.UseContext(0);
+  ASSERT_EQ(ReadL2(guest), 100u);
+
+  guest.Replace(pages[1], GetParam().rights);
+  ASSERT_EQ(guest.vm().Stats().mmu_unsync, 1u);
+  guest.UseContext(1);
+  ASSERT_EQ(ReadL2(guest), 102u);
+  guest.UseContext(0);
+  EXPECT_EQ(ReadL2(guest), 100u) << "a load of the root does not synchronise";
+  guest.UseContext(1);
+  ASSERT_EQ(ReadL2(guest), 102u);
+  guest.UseContext(0);
+  GetParam().run(guest);
+  EXPECT_EQ(ReadL2(guest), 101u);
+  guest.UseContext(1);
+  EXPECT_EQ(ReadL2(guest), 102u);
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// The upper tables are write-protected: each write is emulated and drops the
+// SPTEs of its entry at once, without an invalidation.
+// Covers: SHD-61
+TEST_P(L1WritesTest, AWriteToAnUpperTableIsNoticedAtOnce) {
+  NestedGuest guest(GetParam().paging());
+  guest.Map(guest.NewPages(1, 100), Level::k4K, GetParam().rights);
+  for (const Level level : {Level::k2M, Level::k1G, Level::k512G}) {
+    ASSERT_EQ(ReadL2(guest), 100u);
+    const NestedPte link = guest.Entry(level);
+    const uint64_t emulated = guest.vm().Stats().mmu_pte_write;
+    guest.Store(link, 0);
+    EXPECT_EQ(guest.vm().Stats().mmu_pte_write, emulated + 1);
+    EXPECT_EQ(guest.vm().Stats().mmu_unsync, 0u);
+    EXPECT_EQ(ReadL2(guest), std::nullopt);
+    guest.Store(link, link.value);
+    EXPECT_EQ(ReadL2(guest), 100u);
+    EXPECT_EQ(guest.vm().Stats().mmu_unsync, 0u);
+  }
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Invalidations, L1WritesTest,
+    ::testing::Values(
+        Invalidation{"InveptSingleContext",
+                     [] { return Ept(/*ad_bits=*/true, /*exec_only=*/false); },
+                     7,
+                     [](NestedGuest& guest) {
+                       guest.cpu().InveptSingleContext(guest.root());
+                     }},
+        Invalidation{"InveptGlobal",
+                     [] { return Ept(/*ad_bits=*/true, /*exec_only=*/false); },
+                     7, [](NestedGuest& guest) { guest.cpu().InveptGlobal(); }},
+        Invalidation{"FlushAsid", &Npt, kP | kW | kU,
+                     [](NestedGuest& guest) { guest.cpu().FlushAsid(); }}),
+    [](const auto& p) { return std::string(p.param.name); });
 
 }  // namespace
 }  // namespace mmu
