@@ -255,7 +255,7 @@ TEST(TdpSplitTest, WhoeverLosesTheRaceForAnEntryKeepsItsTable) {
   const uint64_t out = pool.tables_out();
   const GfnRange range = GfnRange::Of(Gfn(0), 4096);
   // It depends on the machine whether a thread loses a race here.
-  // vm/race_test.cc forces one.
+  // vm/race_splits_test.cc forces one.
   for (int batch = 0; batch < 4; ++batch) {
     constexpr int kRounds = 50;
     MeetingOfTwo both;
