@@ -4,11 +4,14 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/rounds.h"
 
 namespace mmu {
 namespace {
 
+using ::mmu::testing::AwaitChange;
+using ::mmu::testing::DelayInRound;
 using ::mmu::testing::Rounds;
 
 // The store-buffer litmus: each thread stores to its own variable and then
@@ -23,17 +26,8 @@ TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
   alignas(64) static std::atomic<int> finished;
   int light_saw = 0;  // ordered by `finished`
 
-  // Waits for a value other than `old` and returns it.
-  const auto await = [](const std::atomic<int>& what, int old) {
-    int value = what.load(std::memory_order_acquire);
-    for (int i = 0; value == old; ++i) {
-      if (i > 10'000) std::this_thread::yield();
-      value = what.load(std::memory_order_acquire);
-    }
-    return value;
-  };
   std::thread light([&] {
-    for (int round = 0; (round = await(started, round)) != kNoMore;) {
+    for (int round = 0; (round = AwaitChange(started, round)) != kNoMore;) {
       x.store(1, kBarrierOrder);
       LightBarrier();
       light_saw = y.load(kBarrierOrder);
@@ -47,13 +41,11 @@ TEST(AsymmetricBarrierTest, TwoThreadsNeverBothMissTheOthersStore) {
     x.store(0, std::memory_order_relaxed);
     y.store(0, std::memory_order_relaxed);
     started.store(round, std::memory_order_seq_cst);
-    for (int i = 0; i < round * 7 % 512; ++i) {
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    }
+    DelayInRound(round);
     y.store(1, kBarrierOrder);
     HeavyBarrier();
     const int heavy_saw = x.load(kBarrierOrder);
-    await(finished, round - 1);
+    AwaitChange(finished, round - 1);
     if (heavy_saw == 0 && light_saw == 0) ++both_missed;
   }
   started.store(kNoMore, std::memory_order_release);

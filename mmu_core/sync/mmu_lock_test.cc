@@ -14,6 +14,7 @@
 #include "mmu_core/stats/lock_metrics.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
+#include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/lock_trace.h"
 
 namespace mmu {
@@ -90,11 +91,6 @@ TEST(MmuLockTest, Race19TheFirstFaultAndAWriterAreNeverTogether) {
   std::atomic<bool> fault_is_in{false};
   std::atomic<bool> writer_is_in{false};
   std::atomic<int> together{0};
-  const auto await = [](const std::atomic<int>& what, int value) {
-    for (int i = 0; what.load(std::memory_order_acquire) != value; ++i) {
-      if (i > 10'000) std::this_thread::yield();
-    }
-  };
   const auto stay = [&](std::atomic<bool>& mine, std::atomic<bool>& other) {
     mine = true;
     for (int i = 0; i < 20; ++i) together += other.load();
@@ -102,7 +98,7 @@ TEST(MmuLockTest, Race19TheFirstFaultAndAWriterAreNeverTogether) {
   };
   std::thread faulter([&] {
     for (int round = 1; round <= kRounds; ++round) {
-      await(started, round);
+      testing::AwaitChange(started, round - 1);
       {
         MmuReadLocked locked(*lock, LockOp::kFault);
         stay(fault_is_in, writer_is_in);
@@ -113,14 +109,12 @@ TEST(MmuLockTest, Race19TheFirstFaultAndAWriterAreNeverTogether) {
   for (int round = 1; round <= kRounds; ++round) {
     lock = std::make_unique<MmuLock>();
     started.store(round, std::memory_order_seq_cst);
-    for (int i = 0; i < round * 7 % 512; ++i) {
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    }
+    testing::DelayInRound(round);
     {
       MmuWriteLocked locked(*lock, LockOp::kZap);
       stay(writer_is_in, fault_is_in);
     }
-    await(finished, round);
+    testing::AwaitChange(finished, round - 1);
   }
   faulter.join();
   EXPECT_EQ(together, 0);

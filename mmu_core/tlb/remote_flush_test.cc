@@ -15,6 +15,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
+#include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/rounds.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -23,6 +24,8 @@
 namespace mmu {
 namespace {
 
+using ::mmu::testing::AwaitChange;
+using ::mmu::testing::DelayInRound;
 using ::mmu::testing::LockTrace;
 using ::mmu::testing::Rounds;
 
@@ -294,17 +297,8 @@ TEST(RemoteTlbTest, AnAccessMeetsTheRequestOrTheFlusherSeesTheVcpu) {
   int read_spte = 0;  // likewise
   int used = 0;       // written by an access alone; the flush must order it
 
-  // Waits for a value other than `old` and returns it.
-  const auto await = [](const std::atomic<int>& what, int old) {
-    int value = what.load(std::memory_order_acquire);
-    for (int i = 0; value == old; ++i) {
-      if (i > 10'000) std::this_thread::yield();
-      value = what.load(std::memory_order_acquire);
-    }
-    return value;
-  };
   std::thread vcpu([&] {
-    for (int round = 0; (round = await(started, round)) != kNoMore;) {
+    for (int round = 0; (round = AwaitChange(started, round)) != kNoMore;) {
       gate.EnterGuest();
       met = gate.BeginAccess();
       if (met != 0) {
@@ -324,14 +318,12 @@ TEST(RemoteTlbTest, AnAccessMeetsTheRequestOrTheFlusherSeesTheVcpu) {
   while (rounds.Next()) {
     const int round = rounds.done();
     started.store(round, std::memory_order_seq_cst);
-    for (int i = 0; i < round * 7 % 512; ++i) {
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-    }
+    DelayInRound(round);
     spte.store(round, std::memory_order_relaxed);
     const FlushResult result =
         remote.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
     const int used_before_the_return = used;
-    await(finished, round - 1);
+    AwaitChange(finished, round - 1);
     if (met == 0 && result.vcpus_kicked == 0) ++both_missed;
     if (used != used_before_the_return) ++not_waited_for;
     if (met != 0 && read_spte != round) ++read_old_spte;
