@@ -34,6 +34,9 @@ struct GuestPageAccess {
 struct GuestRoot {
   Gfn table = {};   // of CR3, EPTP or nCR3; not used by PAE
   Pdptes pdptes{};  // used by PAE only (ROLE-21)
+  // Of CR3, 0..4095: the tag of the guest's translations (SDM vol. 3, 4.10.1).
+  // 0 without PCIDs, and for L1's tables.
+  uint16_t pcid = 0;
 
   friend bool operator==(const GuestRoot&, const GuestRoot&) = default;
 };

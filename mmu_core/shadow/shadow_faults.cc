@@ -204,10 +204,20 @@ ShadowPageState* ShadowFaults::ExistingChild(const MmuWriteLocked& lock,
   // direct page has the rights of the guest's entry, and a write has set D in
   // that entry since the page was made.
   TlbFlushBatch flush(parts_.tlb, FlushScope::kRange, FlushReason::kZap);
-  flush.Add(GfnRange::Of(child.gfn(), PagesPer(ParentOf(child.level()))));
-  pages_.links().UnlinkChild(lock, sptep);
+  Unlink(lock, sptep, flush);
   flush.Flush(cost);
   return nullptr;
+}
+
+// A direct page maps the gfns that follow its own. The gfns that another page
+// maps are those of a guest's table, and so may be any.
+void ShadowFaults::Unlink(const MmuWriteLocked& lock, SpteSlot& sptep,
+                          TlbFlushBatch& flush) {
+  const ShadowPageState& child = pages_.links().UnlinkChild(lock, sptep);
+  flush.Add(child.page->role.IsDirect()
+                ? GfnRange::Of(child.gfn(), PagesPer(ParentOf(child.level())))
+                : kAllGfns,
+            FlushDepth::kTables);
 }
 
 void ShadowFaults::Link(const MmuWriteLocked& lock, GuestContext& guest,
@@ -225,8 +235,7 @@ Spte ShadowFaults::DropOther(const MmuWriteLocked& lock, ShadowPageState& page,
   SpteSlot& sptep = page.EntryAt(index);
   const Spte spte = sptep.Load();
   if (spte.IsPresentTable(level)) {
-    flush.Add(GfnRange::Of(gfn, PagesPer(level)));
-    pages_.links().UnlinkChild(lock, sptep);
+    Unlink(lock, sptep, flush);
     return Spte::Initial();
   }
   if (!spte.IsPresent()) return Spte::Initial();

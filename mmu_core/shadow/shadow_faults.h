@@ -95,6 +95,10 @@ class ShadowFaults {
   // none. Any other child is unlinked, and flushed (SHD-51).
   ShadowPageState* ExistingChild(const MmuWriteLocked& lock, SpteSlot& sptep,
                                  Gfn gfn, PageRole role, MmuCost* cost);
+  // Unlinks the child of the entry. Adds what a vCPU may have cached through
+  // the entry to `flush`.
+  void Unlink(const MmuWriteLocked& lock, SpteSlot& sptep,
+              TlbFlushBatch& flush);
   void Link(const MmuWriteLocked& lock, GuestContext& guest, SpteSlot& sptep,
             ShadowPageState& child, MmuCost* cost);
 

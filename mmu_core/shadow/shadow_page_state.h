@@ -71,16 +71,24 @@ struct GuestTranslation {
 };
 
 // The translations of a page whose entries shadow entries of a guest's table.
-// An entry's translation is meaningful while its SPTE maps memory. Externally
-// synchronised by mmu_lock: changed in write mode.
+// An entry's translation is meaningful while its SPTE maps memory. Changed
+// under mmu_lock in write mode. A vCPU's walk reads without the lock: the value
+// that it gets is that of the SPTE that it has read if the SPTE is still the
+// same afterwards. For the entry is emptied before its translation becomes one
+// for another gfn, and these two steps are seen in their order.
 class GuestTranslations {
  public:
   GuestTranslation Get(int index) const {
-    return {Gfn(words_[index] >> AccessRights::kBits),
-            AccessRights(words_[index] & kAccessMask)};
+    // atomic_ref has no const form; nothing is written here.
+    const uint64_t word =
+        std::atomic_ref<uint64_t>(const_cast<uint64_t&>(words_[index]))
+            .load(std::memory_order_acquire);
+    return {Gfn(word >> AccessRights::kBits), AccessRights(word & kAccessMask)};
   }
   void Set(int index, GuestTranslation t) {
-    words_[index] = t.gfn.value() << AccessRights::kBits | t.access.bits();
+    std::atomic_ref<uint64_t>(words_[index])
+        .store(t.gfn.value() << AccessRights::kBits | t.access.bits(),
+               std::memory_order_release);
   }
 
  private:

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/check.h"
@@ -106,6 +108,7 @@ absl::Status ShadowRoots::Load(GuestContext& guest, const GuestRoot& where,
 // pages.
 bool ShadowRoots::SwitchTo(const GuestContext& guest, const GuestRoot& where,
                            MmuCost* cost) {
+  pcid_ = where.pcid;
   Dropped dropped;
   // The PAE roots, and the dummy root, are not kept (SHD-54).
   if (roots_[0].page == nullptr) DropCurrent(dropped);
@@ -115,7 +118,8 @@ bool ShadowRoots::SwitchTo(const GuestContext& guest, const GuestRoot& where,
     const Gfn table = TableOfRoot(guest, where);
     place = std::find_if(roots_.begin(), roots_.end(), [&](const Root& root) {
       return root.page != nullptr && root.table == table &&
-             root.role == guest.root_role && !IsObsolete(*root.page);
+             root.pcid == where.pcid && root.role == guest.root_role &&
+             !IsObsolete(*root.page);
     });
   }
   const bool found = place != roots_.end();
@@ -186,6 +190,7 @@ void ShadowRoots::LoadFrom(const MmuWriteLocked& lock, GuestContext& guest,
   } else {
     roots_[0] = {.page = &GetRoot(lock, guest, table, role, cost),
                  .table = table,
+                 .pcid = where.pcid,
                  .role = role,
                  .id = NextRootId()};
     MakeCurrent(roots_[0]);
@@ -257,7 +262,16 @@ absl::Status ShadowRoots::AllocateOwnTables(int count) {
   return absl::OkStatus();
 }
 
+void ShadowRoots::MustSync(uint16_t pcid) {
+  for (size_t i = 1; i < roots_.size(); ++i) {
+    if (roots_[i].page != nullptr && roots_[i].pcid == pcid) {
+      roots_[i].must_sync = true;
+    }
+  }
+}
+
 void ShadowRoots::Sync(GuestContext& guest, MmuCost* cost) {
+  roots_[0].must_sync = false;
   if (guest.root_role.IsDirect()) return;
   // The thread that made a page unsync marked the page and its ancestors before
   // the guest could write the table without a fault (SHD-36), and the guest
@@ -275,13 +289,17 @@ void ShadowRoots::Sync(GuestContext& guest, MmuCost* cost) {
   });
 }
 
-void ShadowRoots::InvalidateAddress(GuestContext& guest, uint64_t address,
-                                    MmuCost* cost) {
+void ShadowRoots::InvalidateAddressOf(GuestContext& guest,
+                                      std::optional<uint16_t> pcid,
+                                      uint64_t address, MmuCost* cost) {
   if (guest.root_role.IsDirect()) return;
   // The current root's top page first; a kept root's top page is its root page.
   std::array<ShadowPageState*, 1 + kPrevious> tops;
   tops[0] = TopPage(address);
   for (size_t i = 1; i < tops.size(); ++i) tops[i] = roots_[i].page;
+  for (size_t i = 0; pcid.has_value() && i < tops.size(); ++i) {
+    if ((i == 0 ? pcid_ : roots_[i].pcid) != *pcid) tops[i] = nullptr;
+  }
 
   std::atomic_thread_fence(std::memory_order_acquire);  // as in Sync
   const auto unsync = [](const ShadowPageState* top) {
@@ -336,6 +354,31 @@ void ShadowRoots::FreeObsolete(MmuCost* cost) {
     if (root.page != nullptr && IsObsolete(*root.page)) Drop(root, dropped);
   }
   Put(dropped, cost);
+}
+
+void ShadowRoots::FreeOf(Gfn table, MmuCost* cost) {
+  Dropped dropped;
+  // A root without a page is not kept, so it is not worth a comparison.
+  if (roots_[0].page == nullptr || roots_[0].table == table) {
+    DropCurrent(dropped);
+  }
+  for (Root& root : roots_) {
+    if (root.page != nullptr && root.table == table) Drop(root, dropped);
+  }
+  Put(dropped, cost);
+}
+
+std::vector<ShadowRoots::Kept> ShadowRoots::KeptRoots() const {
+  std::vector<Kept> kept;
+  for (size_t i = 1; i < roots_.size(); ++i) {
+    const Root& root = roots_[i];
+    if (root.page == nullptr || IsObsolete(*root.page)) continue;
+    kept.push_back({.table = *root.page->page->table,
+                    .level = root.page->level(),
+                    .id = root.id,
+                    .pcid = root.pcid});
+  }
+  return kept;
 }
 
 void ShadowRoots::FreeAll(MmuCost* cost) {

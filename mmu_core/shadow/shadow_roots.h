@@ -16,6 +16,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
@@ -85,23 +87,44 @@ class ShadowRoots {
   absl::Status Load(GuestContext& guest, const GuestRoot& where, MmuCost* cost);
   // To be called when a CR3 (EPTP, nCR3) was loaded. True if a kept root for it
   // is now current, unchanged: the caller synchronises it unless the guest
-  // asked not to flush. False: there is no root now; the previous root is kept
-  // if possible (SHD-54).
+  // asked not to flush and current_must_sync() is false. False: there is no
+  // root now; the previous root is kept if possible (SHD-54).
   bool SwitchTo(const GuestContext& guest, const GuestRoot& where,
                 MmuCost* cost);
   // Synchronises the unsync pages below the current root (SHD-32, SHD-37).
   void Sync(GuestContext& guest, MmuCost* cost);
+  // Whether the guest has flushed the current root's translations while it was
+  // a kept root (MustSync), and Sync was not called since.
+  bool current_must_sync() const { return roots_[0].must_sync; }
+  // The guest flushed all translations with this PCID: kept roots for it must
+  // be synchronised before they are used again.
+  void MustSync(uint16_t pcid);
   // Synchronises the leaf that translates `address`, in the current and the
-  // kept roots (SHD-45).
-  void InvalidateAddress(GuestContext& guest, uint64_t address, MmuCost* cost);
+  // kept roots (SHD-45), or only in those for `pcid`.
+  void InvalidateAddress(GuestContext& guest, uint64_t address, MmuCost* cost) {
+    InvalidateAddressOf(guest, std::nullopt, address, cost);
+  }
+  void InvalidateAddressOf(GuestContext& guest, std::optional<uint16_t> pcid,
+                           uint64_t address, MmuCost* cost);
 
   // Calls ShadowPages::MakeAvailable, and drops the kept roots if that is
   // needed to make room.
   [[nodiscard]] bool MakeAvailable(const MmuWriteLocked& lock, MmuCost* cost);
 
-  // Drop obsolete roots (kFreeObsoleteRoots), or all roots.
+  // Drop obsolete roots (kFreeObsoleteRoots), the roots for one table of the
+  // guest (INVEPT of one EPTP), or all roots.
   void FreeObsolete(MmuCost* cost);
+  void FreeOf(Gfn table, MmuCost* cost);
   void FreeAll(MmuCost* cost);
+
+  // A kept root that is not obsolete. A value.
+  struct Kept {
+    const PageTable& table;
+    Level level;
+    uint64_t id;
+    uint16_t pcid;
+  };
+  std::vector<Kept> KeptRoots() const;
 
  private:
   // A root with a page, or an empty place.
@@ -109,8 +132,10 @@ class ShadowRoots {
     ShadowPageState* page = nullptr;
     // The key of the lookup.
     Gfn table;
+    uint16_t pcid = 0;
     PageRole role;
     uint64_t id = 0;
+    bool must_sync = false;
   };
   // The pages of roots that this vCPU has dropped and must put.
   using Dropped = absl::InlinedVector<ShadowPageState*, 8>;
@@ -148,6 +173,7 @@ class ShadowRoots {
   PageTable* table_ = nullptr;
   Level level_ = Level::k4K;
   uint64_t id_ = 0;
+  uint16_t pcid_ = 0;  // of the current root
   // The current root, empty if it has no page; then the previous ones.
   std::array<Root, 1 + kPrevious> roots_;
   // The PAE roots of the current root, if it has them.

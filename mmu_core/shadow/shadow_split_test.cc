@@ -28,6 +28,7 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
@@ -476,7 +477,9 @@ class PartlySplitAliasTest : public ShadowSplitTest {
   ShadowPageState& PageHolding0() { return Page(10, NestedRole(3)); }
   // Fills the TLB of a vCPU that has used the alias.
   void Cache(uint64_t gfn, Level level) {
+    vcpu_tlb_.Select(TlbTag::OfPcid(0));
     vcpu_tlb_.Insert({.base_page = RoundDown(PageNumber(gfn), level),
+                      .gfn = RoundDown(Gfn(gfn), level),
                       .pfn = Pfn(RoundDown(Gfn(gfn), level).value()),
                       .level = level});
   }
@@ -545,6 +548,7 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
   }
   SpteSlot& sptep = MapLarge(kLarge, 0);
   VcpuTlb vcpu_tlb;
+  vcpu_tlb.Select(TlbTag::OfPcid(0));
   std::vector<bool> huge_at_flush;
   at_flush = [&] {
     huge_at_flush.push_back(IsHuge(sptep));
@@ -552,6 +556,7 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
     // A running vCPU walks the tables again between the two flushes.
     if (IsHuge(sptep)) {
       vcpu_tlb.Insert({.base_page = PageNumber(kLarge),
+                       .gfn = Gfn(kLarge),
                        .pfn = Pfn(kLarge),
                        .level = Level::k2M});
     }

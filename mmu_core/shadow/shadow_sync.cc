@@ -161,7 +161,7 @@ void ShadowSync::SyncBatch(const MmuWriteLocked& lock, GuestContext& guest,
   const absl::Span<ShadowPageState* const> pages(
       batch.pages.data(), static_cast<size_t>(batch.count));
   // Steps 2 and 4 of RACE-34.
-  TlbFlushBatch protect(parts_.tlb, FlushScope::kVm,
+  TlbFlushBatch protect(parts_.tlb.OnAllMmus(), FlushScope::kVm,
                         FlushReason::kWriteProtect);
   for (const ShadowPageState* page : pages) {
     if (pages_.tracking().WriteProtectGfn(lock, page->page->role.as_id(),

@@ -120,7 +120,8 @@ void ShadowZap::Commit(const MmuWriteLocked& lock, ZappedPages& zapped,
     if (flush.pending()) flush.Flush(cost);
     return;
   }
-  flush.FlushAlways(cost);
+  // Of everything: tables go, and the gfns that they mapped are not known.
+  flush.FlushEverything(cost);
   while (ShadowPageState* const page = zapped.list_.oldest()) {
     MMU_DCHECK(page->parents.empty() && page->root_count == 0);
     zapped.list_.Remove(*page);

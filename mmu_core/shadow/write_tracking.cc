@@ -27,8 +27,9 @@ void WriteTracking::Account(const MmuWriteLocked& lock,
     slot->shadow_rmaps()->AddWriteTracker(lock, gfn);
   slot->lpage_info->Disallow(gfn);
   if (!WriteProtectGfn(lock, role.as_id(), gfn)) return;
+  // The VM's other MMUs may have lost W, too.
   TlbFlushBatch flush(
-      parts_.tlb,
+      parts_.tlb.OnAllMmus(),
       role.level() > Level::k4K ? FlushScope::kVm : FlushScope::kRange,
       FlushReason::kWriteProtect);
   flush.Add(GfnRange::Of(gfn, 1));

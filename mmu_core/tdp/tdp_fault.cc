@@ -153,7 +153,7 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     // Cached small translations of the removed table, and cached pointers to
     // it, must not be used any more (TDP-44).
     TlbFlushBatch batch(parts_.tlb, FlushScope::kRange, FlushReason::kRecover);
-    batch.Add(cursor.entry_range());
+    batch.Add(cursor.entry_range(), FlushDepth::kTables);
     batch.Flush(nullptr);
   }
   return result;

@@ -37,7 +37,7 @@ uint64_t TdpMmu::RecoverNxHugePages(
         const GfnRange replaced =
             GfnRange::Of(page->gfn, PagesPer(ParentOf(page->role.level())));
         if (!keep(*page) && ZapNxTable(lock, *page)) {
-          batch.Add(replaced);
+          batch.Add(replaced, FlushDepth::kTables);
           ++zapped;
         }
         lock.CountWork(kEntriesPerTable);

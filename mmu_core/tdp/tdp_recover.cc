@@ -118,7 +118,7 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
         // Entries that a fault adds meanwhile are removed with the table:
         // flush.
         if (!updater_.Update(lock, c, Spte::Initial())) continue;
-        batch.Add(replaced);
+        batch.Add(replaced, FlushDepth::kTables);
       }
       c.Next();
       continue;
@@ -137,7 +137,7 @@ uint64_t TdpMmu::CollapseTables(MmuReadLocked& lock, const TdpRoot& root,
     if (parts_.nx_huge_pages.mitigated())
       huge = parts_.format.WithoutExecute(huge);
     if (!updater_.Collapse(lock, c, huge)) continue;  // retry
-    batch.Add(replaced);
+    batch.Add(replaced, FlushDepth::kTables);
     ++collapsed;
     c.Next();
   }

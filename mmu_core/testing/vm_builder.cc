@@ -110,9 +110,16 @@ std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
   return MakeVmFrom(config);
 }
 
+TlbOptions PreciseTlbs() {
+  return {.flushes = TlbOptions::Flushes::kPrecise,
+          .evictions = TlbOptions::Evictions::kNever};
+}
+
 std::unique_ptr<Vm> MakeVmFrom(const VmConfig& config,
                                NxParameters& nx_parameters) {
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_parameters);
+  VmConfig tested = config;
+  if (tested.tlb == TlbOptions()) tested.tlb = PreciseTlbs();
+  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(tested, nx_parameters);
   if (!vm.ok()) std::cerr << vm.status() << "\n";
   MMU_CHECK(vm.ok());
   return *std::move(vm);

@@ -15,6 +15,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/vcpu_stats.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -55,6 +56,9 @@ std::unique_ptr<Vm> MakePmlVm(std::vector<MemslotConfig> slots,
 // Like MakeVm, with a dirty ring of `ring_entries` entries for each vCPU.
 std::unique_ptr<Vm> MakeRingVm(std::vector<MemslotConfig> slots,
                                uint32_t ring_entries, int vcpu_count = 1);
+// TLBs that forget only what they are told to. All VMs made here have them,
+// unless their configuration says otherwise.
+TlbOptions PreciseTlbs();
 // Creates a VM from any configuration; dies if it cannot.
 std::unique_ptr<Vm> MakeVmFrom(
     const VmConfig& config,

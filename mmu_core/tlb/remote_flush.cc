@@ -49,9 +49,18 @@ void RemoteTlb::RemoveVcpu(VcpuGate* gate) {
 }
 
 FlushResult RemoteTlb::Request(uint32_t bits) {
+  const TlbFlush everything;
+  return Ask(bits, (bits & kTlbFlush) != 0 ? &everything : nullptr);
+}
+
+FlushResult RemoteTlb::Ask(uint32_t bits, const TlbFlush* flush) {
   FlushResult result;
   ReaderLock lock(vcpus_mu_);
-  for (VcpuGate* gate : vcpus_) gate->AddRequests(bits);
+  for (VcpuGate* gate : vcpus_) {
+    // In this order: a vCPU that finds the request finds the flush.
+    if (flush != nullptr) gate->AddFlush(*flush);
+    gate->AddRequests(bits);
+  }
   // Also orders this thread's SPTE changes before the walks of a vCPU that is
   // found outside of an access section; see VcpuGate::BeginAccess.
   HeavyBarrier();
@@ -102,12 +111,12 @@ FlushResult RemoteTlb::KickOut() {
 }
 
 FlushResult RemoteTlb::Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
-                             MmuCost* cost) {
+                             const TlbFlush& flush, MmuCost* cost) {
   const int m = static_cast<int>(mmu);
   const int s = static_cast<int>(scope);
   const int r = static_cast<int>(reason);
   const int64_t start = MonotonicNanos();
-  const FlushResult result = Request(kTlbFlush);
+  const FlushResult result = Ask(kTlbFlush, &flush);
   seconds_[s].Record(MonotonicNanos() - start);
   Bump(flushes_[m][s][r]);
   Bump(requests_[r]);

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -14,6 +15,7 @@
 #include "mmu_core/stats/latency_histogram.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/shared_mutex.h"
+#include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -25,17 +27,28 @@ struct FlushResult {
 class RemoteTlb;
 
 // The vCPUs of a VM as one of its MMUs flushes them: its flushes are counted as
-// this MMU's. A value that refers to a RemoteTlb, which outlives it.
+// this MMU's. They cover the translations of this MMU, or those of all MMUs. A
+// value that refers to a RemoteTlb, which outlives it.
 class MmuTlb {
  public:
-  MmuTlb(RemoteTlb& remote, MmuKind mmu) : remote_(&remote), mmu_(mmu) {}
+  MmuTlb(RemoteTlb& remote, MmuKind mmu)
+      : remote_(&remote), mmu_(mmu), covers_(mmu) {}
 
   RemoteTlb& remote() const { return *remote_; }
   MmuKind mmu() const { return mmu_; }
+  // nullopt: all MMUs.
+  std::optional<MmuKind> covers() const { return covers_; }
+  // For changes that this MMU has made in the tables of several MMUs.
+  MmuTlb OnAllMmus() const {
+    MmuTlb all = *this;
+    all.covers_.reset();
+    return all;
+  }
 
  private:
   RemoteTlb* remote_;
   MmuKind mmu_;
+  std::optional<MmuKind> covers_;
 };
 
 // The vCPUs of one VM as seen by flushers. Flush and Request may be called
@@ -56,7 +69,7 @@ class RemoteTlb {
   // For flushes that the MMU of this kind issues.
   MmuTlb Of(MmuKind mmu) { return {*this, mmu}; }
   // For flushes of several MMUs at once, or of no particular MMU.
-  MmuTlb OfGuest() { return Of(guest_mmu_); }
+  MmuTlb OfGuest() { return Of(guest_mmu_).OnAllMmus(); }
 
   // From now on `gate` receives requests. It must outlive its removal.
   void AddVcpu(VcpuGate* gate);
@@ -64,18 +77,20 @@ class RemoteTlb {
   void RemoveVcpu(VcpuGate* gate);
 
   // On return, every access that began before the call has ended, and each vCPU
-  // empties its TLB before its next access (TLB-01, TLB-12). Every later walk
-  // sees the SPTE changes made before the call. The vCPU model has no flush of
-  // a range: each scope empties whole TLBs and counts as one flush under its
-  // name (TLB-03). `mmu` is the MMU that issues the flush. `cost` may be null.
+  // drops at least what `flush` covers before its next access (TLB-01, TLB-12).
+  // Every later walk sees the SPTE changes made before the call. A vCPU without
+  // a queue of flushes has no flush of a range: it empties its TLBs, whatever
+  // `flush` covers (TLB-03). Counts one flush of `mmu` under the name of
+  // `scope`. `cost` may be null.
   FlushResult Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
-                    MmuCost* cost);
+                    const TlbFlush& flush, MmuCost* cost);
+  // A flush of everything.
   FlushResult Flush(FlushScope scope, FlushReason reason, MmuCost* cost) {
-    return Flush(guest_mmu_, scope, reason, cost);
+    return Flush(guest_mmu_, scope, reason, TlbFlush(), cost);
   }
 
-  // The same handshake for other requests (bits of vcpu_gate.h); counts no
-  // flush.
+  // The same handshake for requests in general (bits of vcpu_gate.h); counts no
+  // flush. kTlbFlush is a flush of everything.
   FlushResult Request(uint32_t bits);
 
   // Makes every vCPU that is in guest mode leave it: on return, each of them
@@ -93,6 +108,8 @@ class RemoteTlb {
   FlushMetrics Snapshot() const;
 
  private:
+  FlushResult Ask(uint32_t bits, const TlbFlush* flush);
+
   using ReasonCounters = std::array<std::atomic<uint64_t>, kFlushReasons>;
 
   const MmuKind guest_mmu_;

@@ -18,6 +18,8 @@
 #include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/rounds.h"
+#include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
@@ -147,8 +149,10 @@ TEST(RemoteTlbTest, ElidedAndLocalFlushesAreNoRequests) {
 TEST(RemoteTlbTest, AFlushIsCountedForTheMmuThatIssuesIt) {
   for (const MmuKind guest : {MmuKind::kTdp, MmuKind::kShadow}) {
     RemoteTlb remote(guest);
-    remote.Flush(MmuKind::kTdp, FlushScope::kVm, FlushReason::kZap, nullptr);
-    remote.Flush(MmuKind::kShadow, FlushScope::kVm, FlushReason::kZap, nullptr);
+    remote.Flush(MmuKind::kTdp, FlushScope::kVm, FlushReason::kZap, TlbFlush(),
+                 nullptr);
+    remote.Flush(MmuKind::kShadow, FlushScope::kVm, FlushReason::kZap,
+                 TlbFlush(), nullptr);
     remote.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
     // This flush is for several MMUs at once.
     remote.Flush(FlushScope::kRange, FlushReason::kWriteProtect, nullptr);
@@ -259,6 +263,7 @@ TEST(RemoteTlbTest, AfterAFlushNoAccessUsesWhatWasCachedBefore) {
   for (VcpuGate& gate : gates) {
     vcpus.emplace_back([&guest, &stop, &gate] {
       VcpuTlb tlb;
+      tlb.Select(TlbTag::OfPcid(0));
       while (!stop) {
         gate.EnterGuest();
         for (int i = 0; i < 500; ++i) guest.Access(gate, tlb);

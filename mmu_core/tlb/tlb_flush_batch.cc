@@ -14,7 +14,8 @@ TlbFlushBatch::TlbFlushBatch(TlbFlushBatch&& other) noexcept
     : tlb_(other.tlb_),
       scope_(other.scope_),
       reason_(other.reason_),
-      range_(std::exchange(other.range_, GfnRange())) {}
+      range_(std::exchange(other.range_, GfnRange())),
+      depth_(other.depth_) {}
 
 TlbFlushBatch& TlbFlushBatch::operator=(TlbFlushBatch&& other) noexcept {
   if (this == &other) return *this;
@@ -23,31 +24,52 @@ TlbFlushBatch& TlbFlushBatch::operator=(TlbFlushBatch&& other) noexcept {
   scope_ = other.scope_;
   reason_ = other.reason_;
   range_ = std::exchange(other.range_, GfnRange());
+  depth_ = other.depth_;
   return *this;
 }
 
-void TlbFlushBatch::Add(GfnRange range) {
+void TlbFlushBatch::Add(GfnRange range, FlushDepth depth) {
   if (range.empty()) return;
   if (!pending()) {
     range_ = range;
+    depth_ = depth;
     return;
   }
   range_.start = std::min(range_.start, range.start);
   range_.end = std::max(range_.end, range.end);
+  depth_ = std::max(depth_, depth);
 }
 
 void TlbFlushBatch::Flush(MmuCost* cost) {
-  if (pending()) {
-    FlushAlways(cost);
-  } else {
+  if (!pending()) {
     tlb_.remote().CountElided(reason_);
+  } else if (scope_ == FlushScope::kVm) {
+    FlushEverything(cost);
+  } else {
+    Issue(scope_, {.mmu = tlb_.covers(), .gfns = range_, .depth = depth_},
+          cost);
   }
 }
 
-void TlbFlushBatch::FlushAlways(MmuCost* cost) {
+void TlbFlushBatch::FlushAlways(GfnRange range, MmuCost* cost) {
+  MMU_DCHECK(!range.empty());
+  Add(range);
+  Flush(cost);
+}
+
+void TlbFlushBatch::FlushEverything(MmuCost* cost) {
+  Issue(FlushScope::kVm,
+        {.mmu = tlb_.covers(), .gfns = kAllGfns, .depth = FlushDepth::kTables},
+        cost);
+}
+
+void TlbFlushBatch::Issue(FlushScope scope, const TlbFlush& flush,
+                          MmuCost* cost) {
   range_ = GfnRange();
   if (ShouldSkipFlush != nullptr && ShouldSkipFlush(reason_)) return;
-  tlb_.remote().Flush(tlb_.mmu(), scope_, reason_, cost);
+  TlbFlush altered = flush;
+  if (AlterFlush != nullptr) AlterFlush(reason_, altered);
+  tlb_.remote().Flush(tlb_.mmu(), scope, reason_, altered, cost);
 }
 
 // `why` only documents the call.

@@ -8,6 +8,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/tlb/tlb_flush.h"
 
 namespace mmu {
 
@@ -34,32 +35,43 @@ class [[nodiscard]] TlbFlushBatch {
   TlbFlushBatch(TlbFlushBatch&& other) noexcept;
   TlbFlushBatch& operator=(TlbFlushBatch&& other) noexcept;
 
-  // Records that vCPUs may hold stale translations of `range`. An empty range
-  // adds nothing.
-  void Add(GfnRange range);
+  // Records that vCPUs may hold stale translations of `range`. With kTables
+  // they may also hold pointers to tables that were unlinked there. An empty
+  // range adds nothing.
+  void Add(GfnRange range, FlushDepth depth = FlushDepth::kLeafs);
   bool pending() const { return !range_.empty(); }
   // The smallest range that covers all added ranges; empty if clean.
   GfnRange range() const { return range_; }
 
-  // Issues one remote flush if pending; otherwise counts an elided one. `cost`
-  // may be null.
+  // Issues one remote flush of the range (of everything with FlushScope::kVm)
+  // if pending; otherwise counts an elided one. `cost` may be null.
   void Flush(MmuCost* cost);
-  // Issues one remote flush, pending or not (DL-02).
-  void FlushAlways(MmuCost* cost);
+  // Issues one remote flush of `range` and of the ranges added before, whether
+  // something is pending or not (DL-02).
+  void FlushAlways(GfnRange range, MmuCost* cost);
+  // Issues one remote flush of everything, counted as FlushScope::kVm, whether
+  // something is pending or not.
+  void FlushEverything(MmuCost* cost);
   // Drops the pending flush.
   void Discard(FlushDiscard why);
 
  private:
+  void Issue(FlushScope scope, const TlbFlush& flush, MmuCost* cost);
+
   MmuTlb tlb_;
   FlushScope scope_;
   FlushReason reason_;
   GfnRange range_;
+  FlushDepth depth_ = FlushDepth::kLeafs;
 };
 
 // A seam for tests of the effects of a missing flush; other programs need not
 // define it. If it returns true, the batch becomes clean as if flushed, but no
 // vCPU is asked to flush.
 __attribute__((weak)) bool ShouldSkipFlush(FlushReason reason);
+// A seam for tests of the effects of a flush that covers too little. Called
+// with each flush, which it may change.
+__attribute__((weak)) void AlterFlush(FlushReason reason, TlbFlush& flush);
 
 }  // namespace mmu
 

@@ -65,9 +65,9 @@ TEST_F(TlbFlushBatchTest, NothingPendingIsAnElidedFlush) {
 
 TEST_F(TlbFlushBatchTest, FlushAlwaysFlushesWithNothingPending) {
   TlbFlushBatch batch = NewBatch();
-  batch.FlushAlways(nullptr);
+  batch.FlushAlways(GfnRange::Of(Gfn(1), 1), nullptr);
   batch.Add(GfnRange::Of(Gfn(1), 1));
-  batch.FlushAlways(nullptr);
+  batch.FlushAlways(GfnRange::Of(Gfn(7), 1), nullptr);
   EXPECT_FALSE(batch.pending());
   const FlushMetrics metrics = remote_.Snapshot();
   EXPECT_EQ(metrics.remote_tlb_flush_requests, 2u);
@@ -113,8 +113,8 @@ TEST_F(TlbFlushBatchTest, AFlushIsCountedForTheMmuOfItsBatch) {
   of_shadow.Add(GfnRange::Of(Gfn(1), 1));
   TlbFlushBatch moved = std::move(of_shadow);
   moved.Flush(nullptr);
-  moved.FlushAlways(nullptr);
-  of_guest.FlushAlways(nullptr);
+  moved.FlushAlways(GfnRange::Of(Gfn(1), 1), nullptr);
+  of_guest.FlushAlways(GfnRange::Of(Gfn(1), 1), nullptr);
   const FlushMetrics metrics = remote_.Snapshot();
   const auto flushes = [&metrics](MmuKind mmu) {
     return metrics.flushes[static_cast<int>(mmu)]

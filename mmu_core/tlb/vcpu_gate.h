@@ -21,10 +21,14 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
+#include "mmu_core/tlb/flush_queue.h"
+#include "mmu_core/tlb/tlb_flush.h"
 
 namespace mmu {
 
 // Bits of VcpuGate requests.
+//
+// Of the whole TLB, or of what the vCPU's queue of flushes says.
 inline constexpr uint32_t kTlbFlush = 1;
 inline constexpr uint32_t kFreeObsoleteRoots = 2;
 // Only leave the guest, which empties the CPU's dirty log.
@@ -115,8 +119,16 @@ class VcpuGate {
     return (sequence_.load(std::memory_order_relaxed) & 1) != 0;
   }
 
+  // Makes flushers say what they flush: they add it to `queue`. Null: each
+  // kTlbFlush means the whole TLB. To be called before the gate is shared.
+  void set_flush_queue(FlushQueue* queue) { flushes_ = queue; }
+
   // ---- flusher side ----
 
+  // The flush that a later request kTlbFlush is about. Thread-safe.
+  void AddFlush(const TlbFlush& flush) {
+    if (flushes_ != nullptr) flushes_->Add(flush);
+  }
   // F1 above. Thread-safe.
   void AddRequests(uint32_t bits) {
     requests_.fetch_or(bits, std::memory_order_seq_cst);
@@ -159,6 +171,7 @@ class VcpuGate {
   // access, so it shares the cache line of the members that the vCPU writes
   // then.
   std::atomic<uint32_t> requests_{0};
+  FlushQueue* flushes_ = nullptr;
 };
 
 }  // namespace mmu

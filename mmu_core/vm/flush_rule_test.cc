@@ -19,7 +19,9 @@
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/logging/kvm_dirty_log.h"
@@ -47,6 +49,8 @@ bool IsHeld(Mutex& mu) {
 
 // The behaviour and the observations of ShouldSkipFlush.
 bool g_skip_flushes = false;
+// What AlterFlush does; empty: nothing.
+std::function<void(TlbFlush&)> g_alter_flush;
 testing::LockTrace* g_trace = nullptr;
 Vm* g_vm = nullptr;  // null: the last two fields of SeenFlush are not recorded
 struct SeenFlush {
@@ -70,6 +74,10 @@ bool ShouldSkipFlush(FlushReason reason) {
     g_flushes.push_back(flush);
   }
   return g_skip_flushes;
+}
+
+void AlterFlush(FlushReason, TlbFlush& flush) {
+  if (g_alter_flush) g_alter_flush(flush);
 }
 
 namespace testing {
@@ -96,6 +104,8 @@ struct Rule {
   std::function<void(Vm&)> run;
   // Returns whether vCPU 0 still uses its stale translation.
   std::function<bool(Vm&)> uses_stale;
+  // Whether `run` unlinks a table.
+  bool unlinks_table = false;
 };
 
 std::ostream& operator<<(std::ostream& os, const Rule& rule) {
@@ -162,7 +172,9 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
     LockTrace trace;
     g_trace = &trace;
     g_vm = vm.get();
+    g_alter_flush = alter_;
     rule.run(*vm);
+    g_alter_flush = nullptr;
     g_vm = nullptr;
     g_trace = nullptr;
     return vm;
@@ -170,6 +182,8 @@ class FlushRuleTest : public ::testing::TestWithParam<Rule> {
   ~FlushRuleTest() override { g_skip_flushes = false; }
 
   Spte leaf_before_;  // of page 5, before the operation
+  // Applied to the flushes of the operation.
+  std::function<void(TlbFlush&)> alter_;
 };
 
 // Covers: TLB-05, TLB-06, TLB-12
@@ -185,6 +199,44 @@ TEST_P(FlushRuleTest, WithoutTheFlushAStaleTranslationIsUsed) {
   g_skip_flushes = true;
   auto vm = Run();
   EXPECT_TRUE(GetParam().uses_stale(*vm));
+}
+
+// Covers: TLB-03, TLB-12
+TEST_P(FlushRuleTest, AFlushOfOtherGfnsLeavesTheStaleTranslation) {
+  alter_ = [](TlbFlush& flush) {
+    EXPECT_TRUE(flush.gfns.Contains(Gfn(kPage)));
+    flush.gfns = GfnRange{Gfn(RoundDown(Gfn(kPage), Level::k2M) + k2MPages),
+                          kAllGfns.end};
+  };
+  auto vm = Run();
+  EXPECT_TRUE(GetParam().uses_stale(*vm));
+}
+
+// Covers: TLB-12
+TEST_P(FlushRuleTest, AFlushOfAnotherMmuLeavesTheStaleTranslation) {
+  alter_ = [](TlbFlush& flush) {
+    EXPECT_TRUE(flush.Covers(MmuKind::kTdp));
+    flush.mmu = MmuKind::kShadow;
+  };
+  auto vm = Run();
+  EXPECT_TRUE(GetParam().uses_stale(*vm));
+}
+
+// Where a table was unlinked, the flush must say so: otherwise a vCPU walks on
+// from the table, which may be freed. No other flush says so.
+// Covers: TLB-06, TLB-10
+TEST_P(FlushRuleTest, AFlushOfLeafsKeepsAnUnlinkedTable) {
+  std::vector<FlushDepth> depths;
+  alter_ = [&depths](TlbFlush& flush) {
+    depths.push_back(flush.depth);
+    flush.depth = FlushDepth::kLeafs;
+  };
+  auto vm = Run();
+  vm->state().vcpus[0]->HandleRequests();
+  EXPECT_THAT(depths, Each(GetParam().unlinks_table ? FlushDepth::kTables
+                                                    : FlushDepth::kLeafs));
+  EXPECT_EQ(AuditFindings(*vm).find("INV-6") != std::string::npos,
+            GetParam().unlinks_table);
 }
 
 // The flushes without mmu_lock are those of whole slots, which slots_lock keeps
@@ -254,7 +306,7 @@ INSTANTIATE_TEST_SUITE_P(
                Exec(vm, kPageGpa);
              },
              [](Vm& vm) { EXPECT_EQ(RecoverNxHugePages(vm.state(), 1), 1u); },
-             ReadNeedsNoFault},
+             ReadNeedsNoFault, /*unlinks_table=*/true},
         Rule{"RecoveryOfAHugePage", Level::k2M, LockTrace::Held::kRead, true,
              [](Vm& vm) {
                Read(vm, 0);
@@ -263,7 +315,7 @@ INSTANTIATE_TEST_SUITE_P(
                Write(vm, kPageGpa, 1);
              },
              [](Vm& vm) { Recover(vm, GfnRange::Of(Gfn(0), k2MPages)); },
-             UsesSmallTranslation},
+             UsesSmallTranslation, /*unlinks_table=*/true},
         Rule{"HugeLeafInPlaceOfATable", Level::k2M, LockTrace::Held::kRead,
              true,
              [](Vm& vm) {
@@ -275,7 +327,8 @@ INSTANTIATE_TEST_SUITE_P(
                Read(vm, kPageGpa);
              },
              // Another vCPU faults on page 9, which is not mapped.
-             [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation}),
+             [](Vm& vm) { Read(vm, 9 * kPageSize, 1); }, UsesSmallTranslation,
+             /*unlinks_table=*/true}),
     [](const auto& rule) { return std::string(rule.param.name); });
 
 // An operation that flushes for a part of the guest's memory.
@@ -289,19 +342,38 @@ std::ostream& operator<<(std::ostream& os, const PartialFlush& flush) {
   return os << flush.name;
 }
 
-class PartialFlushTest : public ::testing::TestWithParam<PartialFlush> {};
+class PartialFlushTest : public ::testing::TestWithParam<PartialFlush> {
+ protected:
+  void ExpectOneFlush(bool precise);
+};
 
-// The vCPU model has no flush of a range. So a flush for one page, one huge
-// page or one slot drops all translations of all vCPUs, those of other pages
-// and slots too, and counts as one flush.
+// Most processors have no flush of a range. With such TLBs a flush for one
+// page, one huge page or one slot drops all translations of all vCPUs, those of
+// other pages and slots too. A precise TLB keeps those of the other slot. Both
+// count one flush.
 // Covers: TLB-03
 TEST_P(PartialFlushTest, ItEmptiesWholeTlbsAndCountsOnce) {
+  ExpectOneFlush(/*precise=*/false);
+}
+// Covers: TLB-03
+TEST_P(PartialFlushTest, APreciseTlbKeepsTheOtherSlotAndCountsOnce) {
+  ExpectOneFlush(/*precise=*/true);
+}
+
+void PartialFlushTest::ExpectOneFlush(bool precise) {
   constexpr uint64_t kOtherSlotPage = kGiB / kPageSize + 700;
   constexpr uint64_t kPages[] = {kPage, kPage + k2MPages, kOtherSlotPage};
-  auto vm =
-      MakeVm({Slot(0, 0, kSlotPages * kPageSize, GetParam().host_page_level),
-              Slot(1, kGiB, 4 * kMiB)},
-             2);
+  VmConfig config;
+  config.vcpu_count = 2;
+  config.memslots = {
+      Slot(0, 0, kSlotPages * kPageSize, GetParam().host_page_level),
+      Slot(1, kGiB, 4 * kMiB)};
+  // Any seed other than 0 makes these options a choice of this test.
+  config.tlb = {.flushes = precise ? TlbOptions::Flushes::kPrecise
+                                   : TlbOptions::Flushes::kWhole,
+                .evictions = TlbOptions::Evictions::kNever,
+                .seed = 1};
+  auto vm = MakeVmFrom(config);
   const auto has = [&](size_t vcpu, uint64_t page) {
     return vm->state().vcpus[vcpu]->tlb().Lookup(PageNumber(page)) != nullptr;
   };
@@ -325,7 +397,11 @@ TEST_P(PartialFlushTest, ItEmptiesWholeTlbsAndCountsOnce) {
   for (const int vcpu : {0, 1}) {
     EXPECT_TRUE(vm->state().vcpus[vcpu]->HandleRequests());
     EXPECT_EQ(vm->VcpuStats()[vcpu].tlb_flush, 1u);
-    for (const uint64_t page : kPages) EXPECT_FALSE(has(vcpu, page)) << page;
+    EXPECT_FALSE(has(vcpu, kPage));
+    EXPECT_EQ(has(vcpu, kOtherSlotPage), precise);
+    if (!precise) {
+      EXPECT_FALSE(has(vcpu, kPage + k2MPages));
+    }
   }
   EXPECT_EQ(AuditFindings(*vm), "");
 }

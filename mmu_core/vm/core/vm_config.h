@@ -10,6 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/tlb/tlb_options.h"
 
 namespace mmu {
 
@@ -80,6 +81,9 @@ struct VmConfig {
   int root_levels = 4;                // 4 or 5
   Level max_page_level = Level::k1G;  // largest leaf the hardware has (TRM-03)
   int vcpu_count = 1;                 // 1..kMaxVcpus
+  // How the vCPUs' TLBs follow flushes. Each vCPU has a seed of its own, which
+  // follows from this one.
+  TlbOptions tlb;
   // Physical address bits of the host, 36 to 52. Slots must end below that
   // limit (TRM-06), and MMIO SPTEs depend on it (SPTE-40, SPTE-42, SPTE-45). 0:
   // 46 with four levels, 52 with five.

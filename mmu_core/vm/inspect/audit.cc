@@ -8,13 +8,18 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/paging_structure_cache.h"
+#include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/audited_tlb.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -185,9 +190,15 @@ class Auditor final : public AuditSink {
   }
 
   void CheckTlb(const Vcpu& vcpu, const AuditedTlb& audited) {
-    audited.tlb.ForEach([&](const TlbEntry& entry) {
+    audited.tlb.ForEachIn(audited.tag, [&](const TlbEntry& entry) {
+      if (IsFlushed(audited, GfnRange::Of(entry.gfn, PagesPer(entry.level)))) {
+        return;
+      }
       ++report_.tlb_entries_checked;
       if (entry.root_id != audited.root_id) {
+        // A guest may load another CR3 with the same PCID and keep the PCID's
+        // translations.
+        if (audited.tag.IsLinear()) return;
         Violation(6, "vCPU %d translates page 0x%x as a former root did",
                   vcpu.index(), entry.base_page.value());
         return;
@@ -200,6 +211,58 @@ class Auditor final : public AuditSink {
         if (!AgreesAt(vcpu, audited, entry, page)) return;
       }
     });
+    audited.tlb.ForEachTableIn(audited.tag, [&](const CachedTable& cached) {
+      CheckCachedTable(vcpu, audited, cached);
+    });
+  }
+
+  // Whether a flush that the vCPU has not carried out yet drops a translation
+  // of these gfns.
+  static bool IsFlushed(const AuditedTlb& audited, GfnRange gfns) {
+    const auto drops = [&](const TlbFlush& flush) {
+      return flush.Covers(audited.mmu) && flush.gfns.Overlaps(gfns);
+    };
+    const absl::Span<const TlbFlush> flushes = audited.pending.span();
+    return std::any_of(flushes.begin(), flushes.end(), drops);
+  }
+
+  // A walk that begins at a cached table must begin where a walk from the root
+  // would arrive, with the same rights.
+  void CheckCachedTable(const Vcpu& vcpu, const AuditedTlb& audited,
+                        const CachedTable& cached) {
+    if (AnyFlushOfTables(audited)) return;
+    ++report_.cached_tables_checked;
+    const PageTable* table = &audited.table;
+    AccessRights rights = kAllRights;
+    for (Level level = audited.level; level > cached.level;
+         level = ChildOf(level)) {
+      const Spte spte = table->entries[IndexOf(cached.first, level)].Load();
+      if (!spte.IsPresentTable(level)) {
+        Violation(6,
+                  "vCPU %d walks from a table of level %d for page 0x%x, "
+                  "which is not linked there",
+                  vcpu.index(), ToInt(cached.level), cached.first.value());
+        return;
+      }
+      if (audited.mmu == MmuKind::kShadow) {
+        rights = rights & audited.format.RightsOf(spte);
+      }
+      table = TableOf(spte);
+    }
+    if (table != cached.table || rights != cached.rights) {
+      Violation(6,
+                "vCPU %d walks from another table of level %d for page 0x%x "
+                "than the root does, or with other rights",
+                vcpu.index(), ToInt(cached.level), cached.first.value());
+    }
+  }
+
+  static bool AnyFlushOfTables(const AuditedTlb& audited) {
+    const auto drops = [&](const TlbFlush& flush) {
+      return flush.Covers(audited.mmu) && flush.depth == FlushDepth::kTables;
+    };
+    const absl::Span<const TlbFlush> flushes = audited.pending.span();
+    return std::any_of(flushes.begin(), flushes.end(), drops);
   }
 
   bool AgreesAt(const Vcpu& vcpu, const AuditedTlb& audited,
@@ -235,7 +298,7 @@ class Auditor final : public AuditSink {
                 vcpu.index(), page.value());
       return false;
     }
-    if (audited.pages == AuditedTlb::Pages::kOther) return true;
+    if (audited.pages == TlbPages::kOther) return true;
     // If this entry still allows writes, the log must not depend on the
     // contrary.
     const Gfn gfn(page.value());

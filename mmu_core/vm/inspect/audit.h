@@ -52,6 +52,8 @@ struct AuditReport {
   uint64_t shadow_pages_checked = 0;
   uint64_t leafs_checked = 0;
   uint64_t tlb_entries_checked = 0;
+  // Pointers to tables in paging-structure caches.
+  uint64_t cached_tables_checked = 0;
 
   bool ok() const { return violations.empty(); }
 };

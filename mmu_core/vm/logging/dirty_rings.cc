@@ -97,7 +97,7 @@ void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost) {
   if (reset.count == 0) return;
   AtHook(HookPoint::kProtectToFlush);
   TlbFlushBatch batch(vm.tlb, FlushScope::kVm, FlushReason::kClearDirty);
-  batch.FlushAlways(cost);
+  batch.FlushEverything(cost);
   reset.unflushed.reset();
   vm.vcpu_runner->DirtyRingsHaveRoom();
 }

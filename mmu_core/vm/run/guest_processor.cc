@@ -115,7 +115,8 @@ void GuestProcessor::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
 }
 
 GuestRoot GuestProcessor::RootAt(Gpa cr3) {
-  GuestRoot root = {.table = ToGfn(cr3)};
+  GuestRoot root = {.table = ToGfn(cr3),
+                    .pcid = static_cast<uint16_t>(ToGfn(cr3).value() & 0xfff)};
   const bool pae = (state_.cr0 & kCr0Pg) != 0 && (state_.cr4 & kCr4Pae) != 0 &&
                    (state_.efer & kEferLma) == 0;
   if (!pae) return root;

@@ -63,9 +63,7 @@ bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
 }
 
 void L1Processor::InveptSingleContext(Gpa root) {
-  // The model does not separate contexts, so it invalidates everything.
-  static_cast<void>(root);
-  vcpu_.shadow()->InvalidateAll();
+  vcpu_.shadow()->InvalidateRoot(ToGfn(root));
 }
 
 void L1Processor::InveptGlobal() { vcpu_.shadow()->InvalidateAll(); }

@@ -99,7 +99,7 @@ void RegionHooks::EnableLog(const Memslot& slot) {
       {.split = log_.split, .notice_by = vm_.notice_by(), .limit = limit_},
       cost_));
   TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
-  batch.FlushAlways(cost_);
+  batch.FlushAlways(slot.range(), cost_);
 }
 
 void RegionHooks::RecoverHugePages(const Memslot& slot) {

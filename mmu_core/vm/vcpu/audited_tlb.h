@@ -8,24 +8,26 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_format.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/tlb/flush_queue.h"
+#include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
 
-// A value. Valid while the vCPU stands still.
+// One context of the TLB, and the root to which its translations belong. A
+// value. Valid while the vCPU stands still.
 struct AuditedTlb {
-  enum class Pages : uint8_t {
-    kGuestPhysical,  // and so pages of memslots, which may log
-    kOther,          // virtual pages, or those of L2
-  };
-
   const VcpuTlb& tlb;
-  // Where the vCPU's walks begin.
+  MmuKind mmu;
+  PendingFlushes pending;  // what they cover goes before the next access
+  TlbTag tag;
+  // The root from which the vCPU walks while it uses the context.
   uint64_t root_id;
   const PageTable& table;
   Level level;
   const SpteFormat& format;
-  Pages pages;
+  TlbPages pages;
 };
 
 }  // namespace mmu

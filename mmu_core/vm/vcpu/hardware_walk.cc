@@ -1,7 +1,9 @@
 #include "mmu_core/vm/vcpu/hardware_walk.h"
 
 #include "mmu_core/base/hooks.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
@@ -14,7 +16,9 @@ class SecondStagePolicy {
   SecondStagePolicy(const SpteFormat& format, AccessKind kind, PmlBuffer* pml)
       : format_(format), kind_(kind), pml_(pml) {}
 
-  void Begin() {}
+  // An upper entry of a second stage denies nothing by itself.
+  void BeginWith(AccessRights) {}
+  AccessRights rights() const { return kAllRights; }
   bool Enter(Spte spte) { return format_.Allows(spte, AccessKind::kRead); }
   bool Permits(Spte leaf) const { return format_.Allows(leaf, kind_); }
   AccessKind kind() const { return kind_; }
@@ -26,9 +30,11 @@ class SecondStagePolicy {
     pml_->Log(ToGpa(Gfn(page.value())));
     AtHook(HookPoint::kLogToDrain);
   }
-  void SetRights(Spte leaf, TlbEntry& entry) const {
+  bool Describe(const SpteSlot&, Spte leaf, TlbEntry& entry) const {
+    entry.gfn = Gfn(entry.base_page.value());
     entry.writable = leaf.IsWritable();
     entry.executable = format_.IsExecutable(leaf);
+    return true;
   }
 
  private:
@@ -41,13 +47,15 @@ class SecondStagePolicy {
 
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
-                        AccessKind kind, PmlBuffer* pml) {
+                        AccessKind kind, PmlBuffer* pml,
+                        PagingStructureCache* cache) {
   return WalkTables({.format = format,
                      .mmio = mmio,
                      .memory = memory,
                      .top = root.table(),
                      .level = root.level(),
-                     .root_id = root.id()},
+                     .root_id = root.id(),
+                     .cache = cache},
                     ToPageNumber(gfn), SecondStagePolicy(format, kind, pml));
 }
 

@@ -12,6 +12,7 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tlb/paging_structure_cache.h"
 #include "mmu_core/vm/vcpu/table_walk.h"
 
 namespace mmu {
@@ -21,7 +22,8 @@ namespace mmu {
 // the walk changes nothing (DL-30). REQUIRES: as WalkTables.
 WalkResult HardwareWalk(const SpteFormat& format, const MmioFormat& mmio,
                         const HostMemory& memory, const TdpRoot& root, Gfn gfn,
-                        AccessKind kind, PmlBuffer* pml);
+                        AccessKind kind, PmlBuffer* pml,
+                        PagingStructureCache* cache = nullptr);
 
 }  // namespace mmu
 

@@ -50,14 +50,16 @@ class ShadowVcpu::ShadowAccess {
   absl::Status LoadRoot() { return shadow_.LoadRoot(); }
   WalkResult Walk() {
     if (!in_tables_) return {};
-    return ShadowWalk(parts_, shadow_.roots_, page(), access_);
+    return ShadowWalk(parts_, shadow_.roots_, page(), access_,
+                      shadow_.tlb_.tables());
   }
   void Insert(const TlbEntry& entry) { shadow_.tlb_.Insert(entry); }
   void AfterWalk() {}
 
   FaultStep Fault(const WalkResult& walk) {
     // As on the TDP MMU: the fault makes the processor drop the translation.
-    if (walk.kind == WalkResult::Kind::kNotAllowed) {
+    if (walk.kind == WalkResult::Kind::kNotAllowed ||
+        shadow_.tlb_.tables() != nullptr) {
       shadow_.tlb_.FlushPage(page());
     }
     ShadowFaultOutcome outcome = HandleShadowFault(

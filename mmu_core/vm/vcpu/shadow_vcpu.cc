@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <cstddef>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/guest_paging/control_registers.h"
@@ -88,6 +90,7 @@ ShadowPaging ShadowPaging::OfTdp(const VmConfig& config) {
 ShadowVcpu::ShadowVcpu(VmCore& vm, Vcpu& vcpu)
     : vm_(vm),
       vcpu_(vcpu),
+      tlb_(TlbOf(vm, vcpu.index(), MmuKind::kShadow)),
       memory_(vm.slots, /*as_id=*/0, vcpu.dirty_ring()),
       caches_(vm.shadow->pools()),
       roots_(vm.shadow->RootParts()) {
@@ -121,49 +124,116 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
 
 int ShadowVcpu::max_phys_bits() const { return CpuidOf(vm_).max_phys_bits; }
 
+void ShadowVcpu::SelectContext() {
+  if (roots_.table() == nullptr) {
+    tlb_.SelectNone();
+  } else {
+    tlb_.Select(TagOf(*roots_.table(), where_.pcid));
+  }
+}
+
 void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
-  // The same tables again without a flush request: the cached translations
-  // stay.
+  // The same tables again without a flush request: nothing changes.
   if (flush == Flush::kNo && roots_.table() != nullptr && root == where_) {
     return;
   }
   where_ = root;
-  tlb_.FlushAll();
   const bool kept = roots_.SwitchTo(*guest_, root, nullptr);
-  if (flush == Flush::kNo) return;
-  vcpu_.stats().tlb_flush.Add();
-  if (kept) roots_.Sync(*guest_, nullptr);
+  SelectContext();
+  if (flush == Flush::kYes) {
+    vcpu_.stats().tlb_flush.Add();
+    if (kept) tlb_.FlushContext(TagOf(*roots_.table(), root.pcid));
+    roots_.MustSync(root.pcid);
+  }
+  // A root that is loaded anew is flushed and synchronised.
+  if (kept && (flush == Flush::kYes || roots_.current_must_sync())) {
+    roots_.Sync(*guest_, nullptr);
+  }
 }
 
 void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
   const uint64_t translated = paging_.Translated(address);
   roots_.InvalidateAddress(*guest_, translated, nullptr);
-  tlb_.FlushPage(PageNumberOf(translated));
+  if (roots_.table() == nullptr) return;
+  tlb_.InvalidatePage(TagOf(*roots_.table(), where_.pcid),
+                      PageNumberOf(translated));
+}
+
+void ShadowVcpu::InvalidatePageOf(uint16_t pcid, uint64_t address) {
+  MMU_DCHECK(paging_.IsLinear());
+  vcpu_.stats().invlpg.Add();
+  const uint64_t translated = paging_.Translated(address);
+  roots_.InvalidateAddressOf(*guest_, pcid, translated, nullptr);
+  tlb_.InvalidatePage(TlbTag::OfPcid(pcid), PageNumberOf(translated));
+}
+
+void ShadowVcpu::InvalidatePcid(uint16_t pcid) {
+  MMU_DCHECK(paging_.IsLinear());
+  vcpu_.stats().tlb_flush.Add();
+  tlb_.FlushContext(TlbTag::OfPcid(pcid));
+  roots_.MustSync(pcid);
+  if (where_.pcid == pcid && roots_.table() != nullptr) {
+    roots_.Sync(*guest_, nullptr);
+  }
+}
+
+void ShadowVcpu::InvalidateRoot(Gfn table) {
+  vcpu_.stats().tlb_flush.Add();
+  // A root that is loaded anew is flushed and synchronised.
+  roots_.FreeOf(table, nullptr);
+  SelectContext();
 }
 
 void ShadowVcpu::InvalidateAll() {
   vcpu_.stats().tlb_flush.Add();
-  // A root that is loaded anew is synchronised.
   ReleaseRoots();
+  tlb_.FlushAll();
 }
 
 void ShadowVcpu::FreeObsoleteRoots() {
   roots_.FreeObsolete(nullptr);
-  if (roots_.table() == nullptr) tlb_.FlushAll();
+  SelectContext();
 }
 
 void ShadowVcpu::ReleaseRoots() {
   roots_.FreeAll(nullptr);
-  tlb_.FlushAll();
+  SelectContext();
 }
 
 absl::Status ShadowVcpu::LoadRoot() {
-  tlb_.FlushAll();
+  tlb_.SelectNone();
   if (absl::Status s = vm_.PrepareForShadowRoot(); !s.ok()) return s;
   if (absl::Status s = roots_.Load(*guest_, where_, nullptr); !s.ok()) return s;
+  // The table may have been a root before, of which translations are left; so
+  // may the PCID (TLB-04).
+  SelectContext();
+  tlb_.FlushContext(TagOf(*roots_.table(), where_.pcid));
   vm_.tlb.CountVcpuFlush(MmuKind::kShadow, FlushReason::kRoot);
   return absl::OkStatus();
+}
+
+void ShadowVcpu::AddAuditedTlbs(const PendingFlushes& pending,
+                                std::vector<AuditedTlb>& tlbs) const {
+  if (roots_.table() == nullptr) return;
+  const TlbTag current = TagOf(*roots_.table(), where_.pcid);
+  const auto add = [&](const PageTable& table, Level level, uint64_t id,
+                       TlbTag tag) {
+    tlbs.push_back({.tlb = tlb_,
+                    .mmu = MmuKind::kShadow,
+                    .pending = pending,
+                    .tag = tag,
+                    .root_id = id,
+                    .table = table,
+                    .level = level,
+                    .format = *format_,
+                    .pages = pages()});
+  };
+  add(*roots_.table(), roots_.level(), roots_.id(), current);
+  for (const ShadowRoots::Kept& kept : roots_.KeptRoots()) {
+    const TlbTag tag = TagOf(kept.table, kept.pcid);
+    if (tag != current) add(kept.table, kept.level, kept.id, tag);
+  }
 }
 
 void ShadowVcpu::Perform(const TlbEntry& entry, uint64_t address,

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/address.h"
@@ -29,10 +30,13 @@
 #include "mmu_core/guest_paging/permission_table.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/paging/page_role.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_roots.h"
+#include "mmu_core/tlb/flush_queue.h"
+#include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/vcpu/access_outcome.h"
 #include "mmu_core/vm/vcpu/audited_tlb.h"
@@ -86,13 +90,19 @@ class ShadowVcpu {
   // TLB entries are dropped (ROLE-02).
   void SetPaging(const ShadowPaging& paging);
   enum class Flush : uint8_t { kNo, kYes };
-  // CR3, EPTP or nCR3 was loaded. The model's TLB has no tags, so it is emptied
-  // if the root changes. Flush::kYes empties it in any case and synchronises
-  // the shadow tables (SHD-54).
+  // CR3, EPTP or nCR3 was loaded. Translations of other PCIDs or roots stay.
+  // Flush::kYes drops those of the root's PCID, or of the root, and
+  // synchronises the shadow tables (SHD-54).
   void SetRoot(const GuestRoot& root, Flush flush);
   // INVLPG, INVLPGA (SHD-45).
   void InvalidatePage(uint64_t address);
-  // Drops all translations of all roots: INVEPT, INVPCID, a flush of the ASID.
+  // INVPCID of one address in one PCID, and of one PCID (SDM vol. 3, 4.10.4.1).
+  void InvalidatePageOf(uint16_t pcid, uint64_t address);
+  void InvalidatePcid(uint16_t pcid);
+  // INVEPT of the EPTP with this top table (SHD-61).
+  void InvalidateRoot(Gfn table);
+  // Drops all translations of all roots: INVEPT or INVPCID of all contexts, a
+  // flush of the ASID.
   void InvalidateAll();
 
   // --- Accesses. ---
@@ -121,19 +131,16 @@ class ShadowVcpu {
   const VcpuTlb& tlb() const { return tlb_; }
   // The format of the SPTEs for the current paging mode.
   const SpteFormat& format() const { return *format_; }
-  // REQUIRES: the vCPU has a root.
-  AuditedTlb audited_tlb() const {
-    return {.tlb = tlb_,
-            .root_id = roots_.id(),
-            .table = *roots_.table(),
-            .level = roots_.level(),
-            .format = *format_,
-            .pages = guest_->has_guest_tables()
-                         ? AuditedTlb::Pages::kOther
-                         : AuditedTlb::Pages::kGuestPhysical};
+  TlbPages pages() const {
+    return guest_->has_guest_tables() ? TlbPages::kOther
+                                      : TlbPages::kGuestPhysical;
   }
-  // Drops the obsolete roots (kFreeObsoleteRoots), or all roots, and all
-  // translations.
+  // Adds the contexts of the current and the kept roots. `pending`: the flushes
+  // that the vCPU has not carried out.
+  void AddAuditedTlbs(const PendingFlushes& pending,
+                      std::vector<AuditedTlb>& tlbs) const;
+  // Drops the obsolete roots (kFreeObsoleteRoots), or all roots. Their
+  // translations are not used any more: a root that is loaded is flushed.
   void FreeObsoleteRoots();
   void ReleaseRoots();
 
@@ -141,6 +148,13 @@ class ShadowVcpu {
   class ShadowAccess;  // the AccessEngine (access_loop.h)
 
   absl::Status LoadRoot();
+  // The tag of translations of a root. A root for linear addresses is not
+  // part of its tag.
+  TlbTag TagOf(const PageTable& table, uint16_t pcid) const {
+    return paging_.IsLinear() ? TlbTag::OfPcid(pcid) : TlbTag::OfRoot(table);
+  }
+  // Selects the context of the current root, or none if there is no root.
+  void SelectContext();
   bool CanUse(const TlbEntry& entry, const GuestPageAccess& access) const {
     return !paging_.hardware.Denies(access, entry.rights) &&
            (access.kind != AccessKind::kWrite || entry.dirty_set);

@@ -2,6 +2,8 @@
 
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/spte_slot.h"
+#include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
@@ -14,7 +16,8 @@ class ShadowPolicy {
   ShadowPolicy(const ShadowWalkParts& parts, const GuestPageAccess& access)
       : parts_(parts), access_(access) {}
 
-  void Begin() { rights_ = kAllRights; }
+  void BeginWith(AccessRights rights) { rights_ = rights; }
+  AccessRights rights() const { return rights_; }
   bool Enter(Spte spte) {
     if (!spte.IsPresent()) return false;
     const AccessRights own = parts_.format.RightsOf(spte);
@@ -30,10 +33,15 @@ class ShadowPolicy {
   // No CPU's own log records pages of shadow tables (DL-33).
   bool HasRoomInLog() const { return true; }
   void NoteInLog(PageNumber) {}
-  void SetRights(Spte, TlbEntry& entry) const {
+  bool Describe(const SpteSlot& slot, Spte leaf, TlbEntry& entry) const {
+    const ShadowPageState& page = PageHolding(slot);
+    entry.gfn = page.TranslationOf(IndexInTable(slot)).gfn;
     entry.writable = rights_.Has(kMayWrite);
     entry.executable = rights_.Has(kMayExec);
     entry.rights = rights_;
+    // GuestTranslations says why this look makes the gfn that of the leaf.
+    const Spte now = slot.Load();
+    return now.IsPresentLeaf(page.level()) && now.pfn() == leaf.pfn();
   }
 
  private:
@@ -45,13 +53,15 @@ class ShadowPolicy {
 }  // namespace
 
 WalkResult ShadowWalk(const ShadowWalkParts& parts, const ShadowRoots& roots,
-                      PageNumber page, const GuestPageAccess& access) {
+                      PageNumber page, const GuestPageAccess& access,
+                      PagingStructureCache* cache) {
   return WalkTables({.format = parts.format,
                      .mmio = parts.mmio,
                      .memory = parts.memory,
                      .top = roots.table(),
                      .level = roots.level(),
-                     .root_id = roots.id()},
+                     .root_id = roots.id(),
+                     .cache = cache},
                     page, ShadowPolicy(parts, access));
 }
 

@@ -12,6 +12,7 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/shadow/shadow_roots.h"
+#include "mmu_core/tlb/paging_structure_cache.h"
 #include "mmu_core/vm/vcpu/table_walk.h"
 
 namespace mmu {
@@ -29,7 +30,8 @@ struct ShadowWalkParts {
 // Calls WalkTables for `roots` and the page. REQUIRES: as WalkTables;
 // roots.table() is not null.
 WalkResult ShadowWalk(const ShadowWalkParts& parts, const ShadowRoots& roots,
-                      PageNumber page, const GuestPageAccess& access);
+                      PageNumber page, const GuestPageAccess& access,
+                      PagingStructureCache* cache);
 
 }  // namespace mmu
 

@@ -8,17 +8,20 @@
 #include <concepts>
 #include <cstdint>
 
+#include "absl/base/optimization.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/host_memory.h"
+#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/paging_structure_cache.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 
 namespace mmu {
@@ -37,7 +40,7 @@ struct WalkResult {
 };
 
 // The tables, the formats of their entries and the memory that they map;
-// constant during a walk.
+// constant during a walk. And the cache of pointers to these tables, or null.
 struct WalkedTables {
   const SpteFormat& format;
   const MmioFormat& mmio;
@@ -45,15 +48,19 @@ struct WalkedTables {
   PageTable* top;
   Level level;  // of `top`
   uint64_t root_id;
+  PagingStructureCache* cache;
 };
 
 // The part of the walk that depends on the kind of tables. There is one policy
 // object per walk; a walk that starts over calls Begin again.
 template <typename P>
 concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
-                              PageNumber page, TlbEntry entry) {
-  // The walk is at the top.
-  {policy.Begin()};
+                              const SpteSlot& slot, PageNumber page,
+                              AccessRights rights, TlbEntry entry) {
+  // The walk is at a table. All entries above it together grant `rights`.
+  {policy.BeginWith(rights)};
+  // What all entries on the way grant together, as far as the policy asks.
+  { const_policy.rights() } -> std::same_as<AccessRights>;
   // The walk is at a present or non-present entry. Returns false if the
   // processor treats the entry as not present.
   { policy.Enter(spte) } -> std::same_as<bool>;
@@ -66,8 +73,10 @@ concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
   { const_policy.HasRoomInLog() } -> std::same_as<bool>;
   // D was set.
   {policy.NoteInLog(page)};
-  // Sets the rights that the leaf, as it is now, grants to the entry.
-  {const_policy.SetRights(spte, entry)};
+  // Sets the gfn that the leaf maps, and the rights that the leaf, as it is
+  // now, grants to the entry. Returns false if the leaf has changed so much
+  // that the walk must start over.
+  { const_policy.Describe(slot, spte, entry) } -> std::same_as<bool>;
 };
 
 // Translates `page`. Sets A, and D for a write, by compare-exchange on the leaf
@@ -83,12 +92,20 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
   // flush, which waits for access sections. Roots that are freed without a
   // flush need it.
   RcuReadGuard rcu;
+  PagingStructureCache* const cache = tables.cache;
   for (;;) {
     PageTable* table = tables.top;
     Level level = tables.level;
     SpteSlot* slot;
     Spte spte;
-    policy.Begin();
+    policy.BeginWith(kAllRights);
+    if (ABSL_PREDICT_FALSE(cache != nullptr)) {
+      if (const auto cached = cache->Find(page, level); cached.has_value()) {
+        table = cached->table;
+        level = cached->level;
+        policy.BeginWith(cached->rights);
+      }
+    }
     for (;;) {
       slot = &table->entries[IndexOf(page, level)];
       spte = slot->Load();
@@ -102,6 +119,12 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
       if (spte.IsLeaf(level)) break;
       table = TableOf(spte);
       level = ChildOf(level);
+      if (ABSL_PREDICT_FALSE(cache != nullptr)) {
+        cache->Insert({.table = table,
+                       .level = level,
+                       .first = RoundDown(page, ParentOf(level)),
+                       .rights = policy.rights()});
+      }
       AtHook(HookPoint::kWalkToTable);
     }
     if (!policy.Permits(spte)) {
@@ -126,6 +149,7 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
     result.kind = WalkResult::Kind::kTranslated;
     result.entry = {
         .base_page = RoundDown(page, level),
+        .gfn = Gfn(),
         .pfn = assisted.pfn(),
         .host = tables.memory.PointerTo(assisted.pfn()),
         .root_id = tables.root_id,
@@ -133,7 +157,7 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
         // A format without Dirty bits has none to set on a write.
         .dirty_set = !format.has_ad() || format.IsDirty(assisted),
     };
-    policy.SetRights(assisted, result.entry);
+    if (!policy.Describe(*slot, assisted, result.entry)) continue;
     return result;
   }
 }

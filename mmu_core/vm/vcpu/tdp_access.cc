@@ -59,7 +59,8 @@ class Vcpu::TdpAccess {
     VmCore& vm = vcpu_.vm_;
     return HardwareWalk(vm.tdp.format(), vm.mmio, vm.memory, *vcpu_.root_,
                         gfn(), kind_,
-                        vcpu_.cpu_dirty_log_on_ ? vcpu_.pml_.get() : nullptr);
+                        vcpu_.cpu_dirty_log_on_ ? vcpu_.pml_.get() : nullptr,
+                        vcpu_.tlb_.tables());
   }
   void Insert(const TlbEntry& entry) { vcpu_.tlb_.Insert(entry); }
   void AfterWalk() {
@@ -77,9 +78,12 @@ class Vcpu::TdpAccess {
       if (mmio != FaultResult::kInvalid) return FaultStep::kTryAgain;
     }
     const bool present = walk.kind == WalkResult::Kind::kNotAllowed;
-    // The fault itself makes the processor drop its translation of this page.
-    // So granting more rights needs no remote flush (PF-18).
-    if (present) vcpu_.tlb_.FlushPage(page());
+    // The fault itself makes the processor drop what it has cached for this
+    // page. So granting more rights needs no remote flush (PF-18). Without a
+    // paging-structure cache, a page that is not present has nothing cached.
+    if (present || vcpu_.tlb_.tables() != nullptr) {
+      vcpu_.tlb_.FlushPage(page());
+    }
     const absl::StatusOr<FaultResult> result =
         HandleFault(vcpu_.vm_, vcpu_, gfn(), kind_, present);
     if (ABSL_PREDICT_FALSE(!result.ok())) {

@@ -16,6 +16,13 @@
 
 namespace mmu {
 
+TlbOptions TlbOf(const VmCore& vm, int index, MmuKind mmu) {
+  TlbOptions options = vm.config.tlb;
+  options.seed +=
+      static_cast<uint64_t>(index * kMmuKinds) + static_cast<uint64_t>(mmu);
+  return options;
+}
+
 Vcpu::Vcpu(VmCore& vm, int index)
     : vm_(vm),
       index_(index),
@@ -24,6 +31,7 @@ Vcpu::Vcpu(VmCore& vm, int index)
                                       vm.config.mmu == MmuMode::kTdpShadow
                                   ? Privilege::kUser
                                   : Privilege::kSupervisor),
+      tlb_(TlbOf(vm, index, MmuKind::kTdp)),
       pml_(vm.cpu_dirty_log_entries() != 0 ? std::make_unique<PmlBuffer>()
                                            : nullptr),
       dirty_ring_(vm.has_dirty_rings() ? std::make_unique<DirtyRing>(
@@ -31,6 +39,9 @@ Vcpu::Vcpu(VmCore& vm, int index)
                                              vm.cpu_dirty_log_entries())
                                        : nullptr),
       table_cache_(vm.pool) {
+  if (vm.config.tlb.flushes == TlbOptions::Flushes::kPrecise) {
+    gate_.set_flush_queue(&flushes_);
+  }
   if (vm.shadow != nullptr) shadow_ = std::make_unique<ShadowVcpu>(vm, *this);
   if (dirty_ring_ != nullptr) vm_.rings.push_back(dirty_ring_.get());
   vm_.vcpu_stats.push_back(&stats_);
@@ -45,12 +56,9 @@ bool Vcpu::HandleRequests() {
   const uint32_t requests = gate_.TakeRequests();
   if ((requests & kTlbFlush) != 0) {
     const int64_t begin = MonotonicNanos();
-    tlb_.FlushAll();
+    FlushTlbs();
     stats_.tlb_flush.Add();
     stats_.AddStall(StallCause::kFlush, MonotonicNanos() - begin);
-  }
-  if ((requests & kTlbFlush) != 0 && shadow_ != nullptr) {
-    shadow_->tlb().FlushAll();
   }
   if ((requests & kFreeObsoleteRoots) != 0) {
     if (root_ && root_->IsInvalid()) ReleaseTdpRoot();
@@ -68,21 +76,45 @@ bool Vcpu::HandleRequests() {
   return true;
 }
 
+void Vcpu::FlushTlbs() {
+  PendingFlushes pending = flushes_.Take();
+  // Without a queue, flushers do not say what they flush.
+  pending.all |= vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
+  if (pending.all) {
+    tlb_.FlushAll();
+    if (shadow_ != nullptr) shadow_->tlb().FlushAll();
+    return;
+  }
+  for (const TlbFlush& flush : pending.span()) {
+    if (flush.Covers(MmuKind::kTdp)) {
+      tlb_.Flush(flush, TlbPages::kGuestPhysical);
+    }
+    if (flush.Covers(MmuKind::kShadow) && shadow_ != nullptr) {
+      shadow_->tlb().Flush(flush, shadow_->pages());
+    }
+  }
+}
+
 std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
   std::vector<AuditedTlb> tlbs;
-  constexpr uint32_t kDrop = kTlbFlush | kFreeObsoleteRoots;
-  if ((gate_.pending_requests() & kDrop) != 0) return tlbs;
+  const uint32_t requests = gate_.pending_requests();
+  if ((requests & kFreeObsoleteRoots) != 0) return tlbs;
+  PendingFlushes pending = flushes_.Peek();
+  pending.all |= (requests & kTlbFlush) != 0 &&
+                 vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
+  if (pending.all) return tlbs;
   if (root_) {
     tlbs.push_back({.tlb = tlb_,
+                    .mmu = MmuKind::kTdp,
+                    .pending = pending,
+                    .tag = TlbTag::OfRoot(*root_->table()),
                     .root_id = root_->id(),
                     .table = *root_->table(),
                     .level = root_->level(),
                     .format = vm_.tdp.format(),
-                    .pages = AuditedTlb::Pages::kGuestPhysical});
+                    .pages = TlbPages::kGuestPhysical});
   }
-  if (shadow_ != nullptr && shadow_->roots().table() != nullptr) {
-    tlbs.push_back(shadow_->audited_tlb());
-  }
+  if (shadow_ != nullptr) shadow_->AddAuditedTlbs(pending, tlbs);
   return tlbs;
 }
 
@@ -110,7 +142,7 @@ void Vcpu::ReleaseRoot() {
 void Vcpu::ReleaseTdpRoot() {
   root_.reset();
   mmio_cache_.Forget();
-  tlb_.FlushAll();
+  tlb_.SelectNone();
 }
 
 absl::Status Vcpu::LoadRoot() {
@@ -118,7 +150,11 @@ absl::Status Vcpu::LoadRoot() {
   absl::StatusOr<RootRef> root = vm_.tdp.LoadRoot(/*as_id=*/0, table_cache_);
   if (!root.ok()) return root.status();
   root_ = std::move(*root);
-  // A new root starts with an empty TLB (TLB-04).
+  // The table may have been a root before, of which translations are left
+  // (TLB-04).
+  const TlbTag tag = TlbTag::OfRoot(*root_->table());
+  tlb_.Select(tag);
+  tlb_.FlushContext(tag);
   vm_.tlb.CountVcpuFlush(MmuKind::kTdp, FlushReason::kRoot);
   return absl::OkStatus();
 }

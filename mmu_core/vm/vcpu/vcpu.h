@@ -32,8 +32,11 @@
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/memslot_hint.h"
 #include "mmu_core/paging/table_cache.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/tdp/tdp_root.h"
+#include "mmu_core/tlb/flush_queue.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/vcpu/access_outcome.h"
@@ -45,6 +48,10 @@ namespace mmu {
 class ParkingPlace;
 class ShadowVcpu;
 struct VmCore;
+
+// The options of the TLB of one vCPU for one MMU: those of the VM, with a seed
+// of its own.
+TlbOptions TlbOf(const VmCore& vm, int index, MmuKind mmu);
 
 // Access, and each function marked "vCPU thread", may be called only on the one
 // thread that runs the vCPU. stats() and gate() may be called on any thread.
@@ -177,6 +184,7 @@ class Vcpu {
 
   absl::Status LoadRoot();
   void ReleaseTdpRoot();
+  void FlushTlbs();
   // Called at every exit, before anything else is done there.
   void DrainCpuDirtyLog() {
     if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
@@ -220,6 +228,7 @@ class Vcpu {
   // the processor treats all of them as user accesses.
   const Privilege second_stage_privilege_;
   VcpuGate gate_;
+  FlushQueue flushes_;  // used if the TLBs are precise (TlbOptions)
   VcpuTlb tlb_;
   RootRef root_;
   const std::unique_ptr<PmlBuffer> pml_;

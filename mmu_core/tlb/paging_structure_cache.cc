@@ -1,0 +1,49 @@
+#include "mmu_core/tlb/paging_structure_cache.h"
+
+#include "absl/container/flat_hash_map.h"
+
+namespace mmu {
+
+std::optional<CachedTable> PagingStructureCache::Find(PageNumber page,
+                                                      Level top) {
+  for (Level level = Level::k4K; level < top; level = ParentOf(level)) {
+    const auto found = tables_.find(KeyOf(page, level));
+    if (found == tables_.end()) continue;
+    if (Chance()) {
+      tables_.erase(found);
+      continue;
+    }
+    return found->second;
+  }
+  return std::nullopt;
+}
+
+void PagingStructureCache::Insert(const CachedTable& table) {
+  if (Chance()) return;
+  tables_[KeyOf(table.first, table.level)] = table;
+}
+
+void PagingStructureCache::DropPage(PageNumber page) {
+  for (Level level = Level::k4K; level < X86Geometry::kMaxLevel;
+       level = ParentOf(level)) {
+    tables_.erase(KeyOf(page, level));
+  }
+}
+
+void PagingStructureCache::DropAll() { DropContext(context_); }
+
+void PagingStructureCache::DropContext(uint64_t context) {
+  absl::erase_if(tables_, [context](const auto& entry) {
+    return entry.first.context == context;
+  });
+}
+
+void PagingStructureCache::DropRange(PageNumber first, PageNumber end) {
+  absl::erase_if(tables_, [first, end](const auto& entry) {
+    const CachedTable& table = entry.second;
+    return table.first < end &&
+           first < table.first + PagesPer(ParentOf(table.level));
+  });
+}
+
+}  // namespace mmu
