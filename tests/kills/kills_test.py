@@ -1,0 +1,65 @@
+#!/usr/bin/python3
+"""A short form of tests/kills/run, and broken controllers that it notices."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import unittest
+
+# A test runs in the root of its runfiles.
+ROOT = pathlib.Path.cwd()
+
+
+def run(*options):
+    """Returns the exit code and what is printed."""
+    result = subprocess.run(
+        [sys.executable, ROOT / "tests/kills/run", f"--programs={ROOT}",
+         "--memory=16", *options], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False)
+    return result.returncode, result.stdout
+
+
+class KillsTest(unittest.TestCase):
+
+    def assert_fails(self, words, *options):
+        """The run fails with these words, says how to repeat it, and keeps the
+        logs, which are then removed."""
+        code, text = run("--guests=tdp", *options)
+        folder = re.search(r"logs and copies: (\S+)", text)
+        self.assertIsNotNone(folder, text)
+        logs = pathlib.Path(folder.group(1))
+        self.assertTrue((logs / "mmud.log").is_file(), text)
+        self.assertTrue((logs / "job/copy.stderr").is_file(), text)
+        subprocess.run(["rm", "-r", logs], check=True)
+        self.assertEqual(code, 1, text)
+        self.assertRegex(text, "FAILED: " + words)
+        self.assertIn("repeat it with:\n  tests/kills/run --target=", text)
+
+    def test_every_kill_ends_equal_or_reported(self):
+        code, text = run("--kills=20")
+        print(text)
+        self.assertEqual(code, 0, text)
+        for target in ("controller", "daemon"):
+            kills = re.search(rf"^{target}: (\d+) kills,", text, re.MULTILINE)
+            self.assertGreaterEqual(int(kills.group(1)), 10, text)
+        self.assertIn("all equal or reported", text)
+
+    def test_pages_acknowledged_before_they_are_copied_are_noticed(self):
+        self.assert_fails(r"UNEQUAL: \d+ pages of the copy differ",
+                          "--target=controller", "--phase=in flight",
+                          "--kills=20", "--mistake=acknowledge-first")
+
+    def test_success_claimed_without_a_daemon_is_noticed(self):
+        self.assert_fails("the controller claims success: '[A-Z_]+ ",
+                          "--target=daemon", "--phase=in flight", "--kills=20",
+                          "--mistake=claim-success")
+
+    def test_a_hang_is_noticed(self):
+        self.assert_fails("the controller did not end within 10 s",
+                          "--target=daemon", "--kills=20", "--deadline=10",
+                          "--mistake=hang")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
