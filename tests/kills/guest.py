@@ -20,21 +20,24 @@ KINDS = {
 
 
 class Guest:
-    """The guest vms/`name` of a daemon. Its two vCPUs have written to all
-    pages and go on writing."""
+    """The guest vms/`name` of a daemon. It does nothing until it is started."""
 
-    def __init__(self, daemon, name, kind, mib, seed):
+    def __init__(self, daemon, name, kind, mib):
         self.daemon = daemon
         self.name = name
         self.size = mib * MIB
         daemon.run("vm", "create", name, "--vcpus", "2", "--memory",
                    f"{mib}MiB", "--host-page-size", "2m", *KINDS[kind])
-        daemon.run("workload", "start", name, "--pattern", "sequential",
-                   "--write-fraction", "1", "--vcpus", "1", "--count",
-                   str(self.size // PAGE), "--watch")
-        daemon.run("workload", "start", name, "--pattern", "zipf",
-                   "--write-fraction", "1", "--rate", "50000", "--seed",
-                   str(seed))
+
+    def start(self, seed):
+        """Lets the guest write to all of its pages, and then go on writing
+        with two vCPUs."""
+        self.daemon.run("workload", "start", self.name, "--pattern",
+                        "sequential", "--write-fraction", "1", "--vcpus", "1",
+                        "--count", str(self.size // PAGE), "--watch")
+        self.daemon.run("workload", "start", self.name, "--pattern", "zipf",
+                        "--write-fraction", "1", "--rate", "50000", "--seed",
+                        str(seed))
 
     def resume(self):
         self.daemon.run("vm", "resume", self.name)
