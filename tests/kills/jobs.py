@@ -10,8 +10,9 @@ import re
 import shutil
 
 import moments
+from controller import Controller
 from guest import KINDS, MIB, Guest
-from programs import Controller, Failure
+from programs import Failure
 
 NAME = "guest"
 COMPARING = "comparing guest memory with the copy, byte by byte"
@@ -28,11 +29,11 @@ class Bench:
         self.options = options
         self.programs = programs
         self.daemon = daemon
-        self.folder = folder
         self.kinds = options.guests
         self.profiles = {}  # (kind, "first" or "next"): Profile
         self.controllers = []  # of the present job
         self.notes = []  # what the present job has done, for a failure
+        self.job = folder / "job"  # the files of the present job
 
     def measure(self):
         """Migrates a guest of each kind without a kill."""
@@ -48,7 +49,6 @@ class Bench:
         """Begins a job in an empty folder. Returns its random numbers."""
         self.notes = []
         self.controllers = []
-        self.job = self.folder / "job"
         shutil.rmtree(self.job, ignore_errors=True)
         self.job.mkdir()
         return random.Random(f"{self.options.seed} {target} {number}")
@@ -91,9 +91,9 @@ class Bench:
     def check_claim(self, controller):
         """Fails unless a controller that ended with 0 has compared all of the
         guest's memory."""
-        if f"equal: {self.options.memory * MIB} bytes" not in controller.error():
-            raise Failure("the controller claims success: "
-                          f"{controller.error()!r}")
+        claim = controller.error()
+        if f"equal: {self.options.memory * MIB} bytes" not in claim:
+            raise Failure(f"the controller claims success: {claim!r}")
 
     def check_equal(self, guest, copy, controller, code):
         """Fails unless a controller that ended says, rightly, that the copy is
@@ -186,25 +186,7 @@ def kill_daemon(bench, number, tally):
         bench.daemon.start()
     if restart == "at once with a guest":
         guest = bench.new_guest(kind)
-    code = controller.wait()
-    error = controller.error()
-    outcome = None
-    if code == 0:
-        bench.check_claim(controller)
-        if phase == COMPARING:
-            # It had read all of the memory before the daemon died.
-            tally.too_late += 1
-        elif guest is not None:
-            # Its start of the log was repeated, and so it has migrated the new
-            # guest.
-            guest.compare(copy)
-            outcome = "equal"
-        else:
-            raise Failure(f"the controller claims success: {error!r}")
-    elif code == 2 and ERROR.match(error):
-        outcome = "reported " + " ".join(ERROR.match(error).groups())
-    else:
-        raise Failure(f"the controller ended with {code}: {error!r}")
+    outcome = outcome_of(bench, controller, phase, guest, copy)
     if restart == "after the controller":
         bench.daemon.start()
     if guest is None:
@@ -213,14 +195,36 @@ def kill_daemon(bench, number, tally):
     # name is that of its own.
     guest.resume()
     guest.start(number)
-    bench.notes.append(f"the controller ended: {error}; a new migration "
-                       f"{'with a new copy' if anew else 'with the old copy'}")
+    bench.notes.append(f"the controller ended: {controller.error()}; a new "
+                       f"migration {'anew' if anew else 'with the same copy'}")
     if anew:
         copy = bench.new_copy("copy2")
     bench.migrate(guest, kind, copy, "first")
     guest.delete()
-    if outcome is not None:
+    if outcome is None:
+        tally.too_late += 1
+    else:
         tally.kills[phase, outcome] += 1
+
+
+def outcome_of(bench, controller, phase, guest, copy):
+    """The outcome for a controller whose daemon was killed in `phase`. `guest`
+    is the one that the next daemon has, or None. Returns None if the controller
+    had read all of the memory before the daemon died."""
+    code = controller.wait()
+    error = controller.error()
+    if code == 2 and ERROR.match(error):
+        return "reported " + " ".join(ERROR.match(error).groups())
+    if code != 0:
+        raise Failure(f"the controller ended with {code}: {error!r}")
+    bench.check_claim(controller)
+    if phase == COMPARING:
+        return None
+    if guest is None:
+        raise Failure(f"the controller claims success: {error!r}")
+    # Its start of the log was repeated, and so it has migrated the new guest.
+    guest.compare(copy)
+    return "equal"
 
 
 JOBS = {"controller": kill_controllers, "daemon": kill_daemon}

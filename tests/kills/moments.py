@@ -1,7 +1,5 @@
 """At which moment of its job a program is killed."""
 
-import collections
-
 
 class Moment:
     """`seconds` after the start of the controller, or after it has entered
@@ -48,28 +46,3 @@ def choose(random, profile, wanted):
     number = int(occurrence * len(durations))
     delay = 0.0 if early < 0.25 else share * durations[number]
     return Moment(delay, name, number + 1)
-
-
-class Tally:
-    """Kills by phase and outcome."""
-
-    def __init__(self):
-        self.kills = collections.Counter()  # (phase, outcome)
-        self.too_late = 0  # programs that had ended before they were killed
-
-    @property
-    def total(self):
-        return sum(self.kills.values())
-
-    def table(self):
-        """Lines: phase, outcome, count; and the sums of the outcomes."""
-        lines = []
-        for (phase, outcome), count in sorted(self.kills.items()):
-            lines.append(f"{count:6}  {phase:64}  {outcome}")
-        sums = collections.Counter()
-        for (_, outcome), count in self.kills.items():
-            sums[outcome] += count
-        lines.append("")
-        for outcome, count in sorted(sums.items()):
-            lines.append(f"{count:6}  {'in all':64}  {outcome}")
-        return lines
