@@ -1,5 +1,7 @@
 """At which moment of its job a program is killed."""
 
+from programs import Failure
+
 
 class Moment:
     """`seconds` after the start of the controller, or after it has entered
@@ -39,8 +41,8 @@ def choose(random, profile, wanted):
         return Moment(share * profile.total)
     names = [name for name in profile.phases if wanted in name]
     if not names:
-        raise ValueError(f"no phase has {wanted!r} in its name; the phases "
-                         f"are {', '.join(map(repr, profile.phases))}")
+        raise Failure(f"no phase has {wanted!r} in its name; the phases are "
+                      f"{', '.join(map(repr, profile.phases))}")
     name = names[int(which * len(names))]
     durations = profile.phases[name]
     number = int(occurrence * len(durations))
