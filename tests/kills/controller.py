@@ -1,7 +1,6 @@
 """A controller that runs, and the phases of its job."""
 
 import os
-import pathlib
 import re
 import select
 import subprocess
@@ -13,15 +12,16 @@ from programs import Failure
 class Controller:
     """A controller that runs, and the phases that it has reached."""
 
-    def __init__(self, programs, daemon, vm, destination, mistake):
-        words = [programs.controller, daemon.address, vm, str(destination)]
-        self.errors = pathlib.Path(f"{destination}.stderr")
+    def __init__(self, programs, daemon, vm, destination, mistake, errors):
+        """`errors` is the file for its standard error."""
+        words = [programs.controller, daemon.address, vm, destination]
+        self.errors = errors
         self.seconds = daemon.seconds
         self.step = ""
         self.phases = [("start", 0.0)]  # (phase, seconds since the start)
         self.rest = b""
         self.began = time.monotonic()
-        with open(self.errors, "wb") as err:
+        with open(errors, "wb") as err:
             self.process = subprocess.Popen(
                 words + ([mistake] if mistake else []), stdout=subprocess.PIPE,
                 stderr=err)

@@ -72,8 +72,9 @@ class Bench:
         return copy
 
     def start_controller(self, copy):
+        errors = self.job / f"controller{len(self.controllers)}.stderr"
         controller = Controller(self.programs, self.daemon, NAME, copy,
-                                self.options.mistake)
+                                self.options.mistake, errors)
         self.controllers.append(controller)
         return controller
 

@@ -30,7 +30,7 @@ class KillsTest(unittest.TestCase):
         self.assertIsNotNone(folder, text)
         logs = pathlib.Path(folder.group(1))
         self.assertTrue((logs / "mmud.log").is_file(), text)
-        self.assertTrue((logs / "job/copy.stderr").is_file(), text)
+        self.assertTrue((logs / "job/controller0.stderr").is_file(), text)
         subprocess.run(["rm", "-r", logs], check=True)
         self.assertEqual(code, 1, text)
         self.assertRegex(text, "FAILED: " + words)
