@@ -56,8 +56,8 @@ class KillsTest(unittest.TestCase):
                           "--mistake=claim-success")
 
     def test_a_hang_is_noticed(self):
-        self.assert_fails("the controller did not end within 10 s",
-                          "--target=daemon", "--kills=20", "--deadline=10",
+        self.assert_fails("the controller did not end within 20 s",
+                          "--target=daemon", "--kills=20", "--deadline=20",
                           "--mistake=hang")
 
 
