@@ -16,9 +16,10 @@ from programs import Failure
 
 NAME = "guest"
 COMPARING = "comparing guest memory with the copy, byte by byte"
-# No daemon; no guest; no log, or not this one; the guest ran in between.
-ERROR = re.compile(r"(UNAVAILABLE|NOT_FOUND|FAILED_PRECONDITION|ABORTED) "
-                   r"([A-Z_]+|-): ")
+# What a controller may say of a killed daemon: no daemon; none in time; no
+# guest; no log, or not this one; the guest ran in between.
+ERROR = re.compile(r"(UNAVAILABLE|DEADLINE_EXCEEDED|NOT_FOUND|"
+                   r"FAILED_PRECONDITION|ABORTED) ([A-Z_]+|-): ")
 
 
 class Bench:
