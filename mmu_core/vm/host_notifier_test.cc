@@ -8,7 +8,9 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/hooks.h"
@@ -30,6 +32,8 @@
 
 namespace mmu::testing {
 namespace {
+
+using ::testing::ElementsAre;
 
 // The pages [first, end) of slot `id`, as host addresses.
 HvaRange PagesOf(Vm& vm, uint32_t id, uint64_t first, uint64_t end) {
@@ -211,6 +215,44 @@ TEST(HostNotifierTest, InvalidRootsAreUnmappedTooAndOweNoFlush) {
   kept.reset();
   MutexLock lock(vm->state().slots.slots_lock);
   vm->state().tdp.FastZapAll(nullptr);
+}
+
+// A zap of an invalid root lets a notification have the lock. The root is still
+// in the list, so pages that the zap has not reached yet are unmapped before
+// the host takes them.
+// Covers: TDP-06
+TEST(HostNotifierTest, AnUnmapFindsAnInvalidRootThatIsBeingZapped) {
+  auto vm = MakeTwoSlots();
+  const TdpRoot& root = *vm->state().vcpus[0]->root();
+  const HvaRange range = PagesOf(*vm, 0, 8, 16);
+  const uint64_t flushes = FlushesOf(*vm);
+  Interleaving threads;
+  threads.Add("zap", [&] {
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().tdp.FastZapAll(nullptr);
+  });
+  threads.Add("unmap",
+              [&] { InvalidateRangeStart(vm->state(), range, MayYield::kNo); });
+  threads.RunTo("zap", HookPoint::kSnapshotToExchange);
+  ASSERT_TRUE(root.IsInvalid());
+  threads.Start("unmap");
+  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  // The zap removes gfn 0, then yields, and stops when it has the lock again.
+  threads.StartTo("zap", HookPoint::kReadLocked);
+  threads.WaitUntilThere("zap");
+  threads.WaitForEnd("unmap");
+  std::vector<uint64_t> mapped;
+  for (uint64_t gfn = 0; gfn < 16; ++gfn) {
+    if (EntryIn(root, Gfn(gfn), Level::k4K).Load().IsPresent()) {
+      mapped.push_back(gfn);
+    }
+  }
+  EXPECT_THAT(mapped, ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  threads.RunToEnd("zap");
+  EXPECT_EQ(vm->Stats().pages_4k, 0u);
+  EXPECT_EQ(FlushesOf(*vm), flushes) << "no vCPU can use that root";
+  InvalidateRangeEnd(vm->state(), range);
+  EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 // Covers: TDP-38
