@@ -546,6 +546,28 @@ TEST(RaceTest, Race14AndOnAFrozenEntryLeavesItFrozen) {
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
 }
 
+// A huge entry may become a table, so it is protected by compare-exchange. An
+// aging has changed the entry since it was read: the second try succeeds.
+// Covers: TDP-50, TST-50
+TEST(RaceTest, Race14AHugeEntryThatChangedIsProtectedAtTheSecondTry) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)});
+  Write(*vm, 0);
+  SpteSlot& entry = EntryOf(*vm, Gfn(0), Level::k2M);
+  const uint64_t accessed = vm->state().tdp.format().accessed_mask();
+  const Spte before = entry.Load();
+  ASSERT_TRUE(before.IsWritable());
+  bool changed = false;
+  Interleaving threads;
+  threads.Add("protect", [&] {
+    changed = WriteProtect(*vm, GfnRange::Of(Gfn(0), k2MPages));
+  });
+  threads.RunTo("protect", HookPoint::kSnapshotToExchange);
+  entry.FetchAnd(~accessed);
+  threads.RunToEnd("protect");
+  EXPECT_TRUE(changed);
+  EXPECT_EQ(entry.Load(), before.Without(accessed).Without(spte_bits::kWrite));
+}
+
 // Covers: AGE-13, TST-50
 TEST(RaceTest, Race15PageZappedWhileItIsAgedCountsAsYoungAndStaysZapped) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1);
