@@ -9,14 +9,18 @@
 #include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/slot_rmaps.h"
+#include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/guest_processor.h"
@@ -158,6 +162,28 @@ TEST(ShadowVmTest, OneOfADirectShadowMmuIs) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// The fault has found its frame when all shadow pages become obsolete.
+// Covers: PF-05
+TEST(ShadowVmTest, AFaultWhoseRootHasBecomeObsoleteRetriesUnderTheLock) {
+  auto vm = MakeVmFrom(Config(MmuMode::kTdpShadow, kMiB));
+  Write(*vm, 0);
+  Interleaving threads;
+  threads.Add("fault", [&] { Write(*vm, kPageSize, 7); });
+  threads.RunTo("fault", HookPoint::kFrameToLock);
+  {
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  const auto before = vm->VcpuStats()[0];
+  threads.RunToEnd("fault");
+  const auto after = vm->VcpuStats()[0];
+  EXPECT_EQ(after.pf_retried, before.pf_retried + 1);
+  EXPECT_EQ(after.pf_fixed, before.pf_fixed + 1);
+  EXPECT_EQ(ReadValue(*vm, kPageSize), 7u);
+  EXPECT_EQ(vm->Stats().pages_4k, 1u) << "in the root that was loaded then";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 VmConfig PmlConfig() {
   VmConfig config = Config(MmuMode::kNested, 64 * kMiB);
   config.pml = VmConfig::Pml::kYes;
@@ -176,7 +202,7 @@ TEST(ShadowVmTest, TheProcessorDoesNotLogWhatShadowPagesMap) {
   EXPECT_EQ(DetailOf(vm.status()).field, "pml");
 }
 
-// Covers: DL-33
+// Covers: DL-33, SPTE-04
 TEST_F(PmlL2Test, WhatL2WritesIsLoggedByFaultsUnderL1sGfns) {
   WriteL2(0x5000);
   ASSERT_TRUE(StartLog(*vm_, {}, nullptr).ok());
