@@ -9,8 +9,10 @@
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 
@@ -110,6 +112,30 @@ TEST(PreFaultTest, AHoleEndsItAndIsEnoentOnlyAtTheStart) {
   EXPECT_EQ(range.size_bytes, 6 * kPageSize);
   EXPECT_EQ(ErrnoOf(PreFault(*vm, range)), ENOENT);
   EXPECT_EQ(range.size_bytes, 6 * kPageSize);
+}
+
+// Covers: PF-41
+TEST(PreFaultTest, ASlotThatIsBeingDeletedIsEagainUnlessSomethingWasDone) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, 2 * kMiB, 2 * kMiB)});
+  // Starts the vCPU, and fills its stock of tables.
+  EXPECT_TRUE(PreFault(*vm, 0, kPageSize).ok());
+  Interleaving threads;
+  threads.Add("delete",
+              [&] { EXPECT_TRUE(vm->SetMemslot(Slot(1, 2 * kMiB, 0)).ok()); });
+  // The slot is published as invalid.
+  threads.RunTo("delete", HookPoint::kGracePeriod);
+  PreFaultRange range = {.gpa = Gpa(2 * kMiB - kPageSize),
+                         .size_bytes = 3 * kPageSize};
+  EXPECT_TRUE(PreFault(*vm, range).ok());
+  EXPECT_EQ(range.gpa, Gpa(2 * kMiB));
+  EXPECT_EQ(range.size_bytes, 2 * kPageSize);
+  const absl::Status status = PreFault(*vm, range);
+  EXPECT_EQ(DetailOf(status).reason, Reason::kMemslotChanging);
+  EXPECT_EQ(ErrnoOf(status), EAGAIN);
+  EXPECT_EQ(range.size_bytes, 2 * kPageSize);
+  threads.RunToEnd("delete");
+  EXPECT_EQ(ErrnoOf(PreFault(*vm, range)), ENOENT);
+  EXPECT_EQ(vm->Stats().pages_4k, 2u);
 }
 
 // Covers: PF-41
