@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <ostream>
@@ -362,6 +363,45 @@ TEST_P(ShadowSlotsTest, L1TakesAwayWhatWasSplit) {
   EXPECT_EQ(nested_.ReadL2(0), 0u);
   EXPECT_EQ(nested_.ReadL2(kPageSize), 0u);
   EXPECT_EQ(nested_.ReadL2(2 * kMiB), 1u);
+}
+
+// Covers: STAT-11
+TEST_P(ShadowSlotsTest, TheMappingsOfBothMmusAreCountedBySize) {
+  // A page of 4 KiB of each MMU, besides those of 2 MiB.
+  const uint64_t gfn = nested_.FrameOf(0);
+  StartLog(InitiallySet::kNo, SplitPolicy::kNone);
+  nested_.WriteL2(0, 2);
+  Write(vm_, kBytes - kPageSize);
+  ASSERT_EQ(nested_.ShadowLeafsOf(gfn, Level::k4K), 1u);
+  ASSERT_EQ(LevelOf(nested_.state(), Gfn(kBytes / kPageSize - 1)), Level::k4K);
+
+  std::map<Level, uint64_t> tdp;
+  for (const Mapping& mapping : AllMappings(nested_.state())) {
+    ++tdp[mapping.level];
+  }
+  std::map<Level, uint64_t> shadow;
+  const ShadowPageSet& pages = nested_.state().shadow->pages().set();
+  for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
+       page = page->older) {
+    for (int i = 0; i < kEntriesPerTable; ++i) {
+      if (page->EntryAt(i).Load().IsPresentLeaf(page->level())) {
+        ++shadow[page->level()];
+      }
+    }
+  }
+  for (const Level level : {Level::k4K, Level::k2M}) {
+    EXPECT_GT(tdp[level], 0u);
+    EXPECT_GT(shadow[level], 0u);
+  }
+  const VmStatsSnapshot stats = vm_.Stats();
+  EXPECT_EQ(stats.pages_4k, tdp[Level::k4K] + shadow[Level::k4K]);
+  EXPECT_EQ(stats.pages_2m, tdp[Level::k2M] + shadow[Level::k2M]);
+  EXPECT_EQ(stats.pages_1g, 0u);
+  {
+    MutexLock lock(nested_.state().slots.slots_lock);
+    nested_.state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  EXPECT_EQ(vm_.Stats().pages_4k + vm_.Stats().pages_2m, 0u);
 }
 
 // L1 maps a page of 2 MiB, and so could the host. It is mapped small while L2
