@@ -156,6 +156,7 @@ TEST_F(ShadowLinksTest, AHugeLeafIsDroppedAndFlushedBeforeATableStandsThere) {
   EXPECT_EQ(RmapCount(1024, Level::k2M), 0u);
   EXPECT_EQ(counters_.Leafs(Level::k2M), 0u);
   EXPECT_EQ(&ChildAt(parent.EntryAt(3).Load()), &child);
+  EXPECT_EQ(child.parents.Count(lock_), 1u);
 
   // The child maps the whole range of the huge leaf, so no flush is needed.
   at_flush = nullptr;
@@ -164,6 +165,7 @@ TEST_F(ShadowLinksTest, AHugeLeafIsDroppedAndFlushedBeforeATableStandsThere) {
                            nullptr, nullptr);
   EXPECT_EQ(Flushes(), flushes + 1);
   EXPECT_EQ(counters_.Leafs(Level::k2M), 0u);
+  EXPECT_EQ(child.parents.Count(lock_), 2u);
 }
 
 // Covers: SHD-52

@@ -144,7 +144,7 @@ TEST_F(ShadowPagesTest, ADirectPageNeedsNoSync) {
                    .created);
 }
 
-// Covers: SHD-25, SHD-26, STAT-07
+// Covers: SHD-25, SHD-26, SHD-27, STAT-07
 TEST_F(ShadowPagesTest, AFaultFindsRoomBecauseTheOldestGo) {
   pages_.SetLimit(lock_, 64, nullptr);
   for (uint64_t gfn = 0; gfn < 59; ++gfn) Page(gfn, IndirectRole(1));
@@ -168,7 +168,7 @@ TEST_F(ShadowPagesTest, AFaultFindsRoomBecauseTheOldestGo) {
   }
 }
 
-// Covers: SHD-27
+// Covers: SHD-25, SHD-27
 TEST_F(ShadowPagesTest, RootsInUseStayAndIfNothingElseIsThereThereIsNoRoom) {
   pages_.SetLimit(lock_, 64, nullptr);
   std::vector<ShadowPageState*> roots;
@@ -197,7 +197,7 @@ TEST_F(ShadowPagesTest, RootsInUseStayAndIfNothingElseIsThereThereIsNoRoom) {
   }
 }
 
-// Covers: SHD-29
+// Covers: SHD-25, SHD-29
 TEST_F(ShadowPagesTest, TheLimitFollowsTheSlotsUntilSomebodyAsksForOne) {
   EXPECT_EQ(ShadowPages::LimitForSlots(uint64_t{1} << 18), 5242u);
   EXPECT_EQ(ShadowPages::LimitForSlots(1), 64u);

@@ -115,7 +115,7 @@ TEST_F(ShadowZapTest, UnsyncPagesBelowGoTooAndTheCallerIsTold) {
   EXPECT_FALSE(Get(119, IndirectRole(1)).created);
 }
 
-// Covers: SHD-20, SHD-05
+// Covers: SHD-20, SHD-05, ROLE-10
 TEST_F(ShadowZapTest, ARootInUseIsFreedWhenItsLastUserLeaves) {
   ShadowPageState& root = Page(1, IndirectRole(4));
   pages_.zap().GetRoot(lock_, root);
@@ -203,6 +203,30 @@ TEST_F(NestedZapTest, PagesOfANestedGuestGoWithTheirLastParent) {
   EXPECT_FALSE(other_root.IsInvalid());
   EXPECT_EQ(pages_.in_use(), 3u);
   PutRoot(other_root);
+}
+
+// Covers: SHD-27
+TEST_F(NestedZapTest, WhoZapsTheOldestCountsTheChildrenThatGoWithThem) {
+  ShadowPageState& used = Page(1, NestedRole(4));
+  pages_.zap().GetRoot(lock_, used);
+  ShadowPageState& parent = Page(2, NestedRole(3));
+  for (int i = 0; i < 5; ++i) {
+    Link(parent, i, Page(10 + static_cast<uint64_t>(i), NestedRole(2)));
+  }
+  ShadowPageState& next = Page(20, NestedRole(2));
+  ShadowPageState& newest = Page(21, NestedRole(2));
+  EXPECT_EQ(pages_.zap().ZapOldest(lock_, 6, nullptr), 6u)
+      << "the parent and five children";
+  EXPECT_FALSE(used.IsInvalid());
+  EXPECT_FALSE(next.IsInvalid());
+  EXPECT_EQ(pages_.in_use(), 3u);
+  EXPECT_EQ(pages_.zap().ZapOldest(lock_, 1, nullptr), 1u);
+  EXPECT_EQ(&Page(21, NestedRole(2)), &newest) << "the other one was older";
+  EXPECT_EQ(pages_.in_use(), 2u);
+  EXPECT_EQ(pages_.zap().ZapOldest(lock_, 2, nullptr), 1u)
+      << "all others are in use";
+  EXPECT_FALSE(used.IsInvalid());
+  PutRoot(used);
 }
 
 // Covers: SHD-21
