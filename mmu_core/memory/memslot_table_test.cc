@@ -1,5 +1,6 @@
 #include "mmu_core/memory/memslot_table.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
@@ -37,6 +39,7 @@ namespace mmu {
 namespace {
 
 using ::mmu::testing::Interleaving;
+using ::testing::Each;
 
 using Events = std::vector<std::string>;
 
@@ -291,6 +294,48 @@ TEST(MemslotTableTest, ReaderDelaysTheEndOfASwapAndSeesBit63) {
   EXPECT_EQ(t.generation(), uint64_t{4});
 }
 
+// Where `set` has a slot with gfn 5 and the host memory of `region`, by its
+// three indexes. Null: nowhere.
+std::vector<const Memslot*> FoundIn(const MemslotSet& set,
+                                    const RegionRequest& region) {
+  const Memslot* by_hva = nullptr;
+  set.ForEachInHvaRange(region.userspace_addr,
+                        region.userspace_addr + kPageSize,
+                        [&](const Memslot& slot, GfnRange) { by_hva = &slot; });
+  return {set.FindById(region.slot), set.FindByGfn(Gfn(5)), by_hva};
+}
+
+// Each set is the same by all of its indexes, and a reader keeps the set that
+// it has.
+// Covers: SLOT-20
+TEST(MemslotTableTest, AReaderKeepsItsSetWhileAnotherIsPublished) {
+  TestTable t;
+  const RegionRequest region = Region(0, 0, 16);
+  ASSERT_TRUE(t.Set(region).ok());
+  Interleaving threads;
+  threads.Add("delete", [&] { EXPECT_TRUE(t.Set(Deleted(region)).ok()); });
+  const MemslotSet* with_invalid = nullptr;
+  {
+    RcuReadGuard reader;
+    const MemslotSet& with_slot = t.table.Active(0);
+    const Memslot* slot = with_slot.FindById(0);
+    threads.RunTo("delete", HookPoint::kGracePeriod);
+    EXPECT_FALSE(slot->invalid());
+    EXPECT_THAT(FoundIn(with_slot, region), Each(slot));
+    with_invalid = &t.table.Active(0);
+    EXPECT_NE(with_invalid, &with_slot);
+  }
+  const Memslot* invalid = with_invalid->FindById(0);
+  ASSERT_NE(invalid, nullptr);
+  EXPECT_TRUE(invalid->invalid());
+  EXPECT_THAT(FoundIn(*with_invalid, region), Each(invalid));
+  // The updater has published the next set, and frees this one later.
+  threads.RunTo("delete", HookPoint::kGracePeriod);
+  EXPECT_THAT(FoundIn(*with_invalid, region), Each(invalid));
+  EXPECT_THAT(FoundIn(t.table.Active(0), region), Each(nullptr));
+  threads.RunToEnd("delete");
+}
+
 // Covers: SLOT-20
 TEST(MemslotTableTest, ReaderSeesTheSlotsBeforeOrAfterAndNoMixture) {
   TestTable t;
@@ -311,6 +356,7 @@ TEST(MemslotTableTest, ReaderSeesTheSlotsBeforeOrAfterAndNoMixture) {
         ASSERT_NE(low == nullptr, high == nullptr);
         const Memslot* slot = low != nullptr ? low : high;
         ASSERT_EQ(set.FindById(0), slot);
+        ASSERT_EQ(FoundIn(set, region)[2], slot);
         ASSERT_EQ(set.slots().size(), size_t{1});
         ASSERT_EQ(slot->HvaOf(slot->base_gfn), region.userspace_addr);
         ASSERT_TRUE(slot->lpage_info->block_count(Level::k2M) == 2);
