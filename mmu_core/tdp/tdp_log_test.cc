@@ -252,7 +252,7 @@ TEST(TdpWriteProtectGfnTest, EvenWithoutWAChangeIsReported) {
   EXPECT_EQ(vm->VcpuStats()[0].pf_fast, fast) << "the fast fault refuses";
 }
 
-// Covers: TRM-05
+// Covers: TRM-05, TDP-50, TDP-56, STAT-11
 TEST(TdpAddressSpaceTest, ProtectingAGfnInOneSpaceLeavesTheOtherAlone) {
   MemslotConfig smm = Slot(0, 0, 4 * kMiB);
   smm.address_space = 1;
@@ -263,7 +263,7 @@ TEST(TdpAddressSpaceTest, ProtectingAGfnInOneSpaceLeavesTheOtherAlone) {
   ASSERT_TRUE(root.ok());
   PageFault fault = FaultOn(*vm, Gfn(5), AccessKind::kWrite, 1);
   ASSERT_EQ(MapInto(*vm, **root, fault, cache), FaultResult::kFixed);
-  EXPECT_EQ(vm->Stats().pages_4k, 2u);
+  EXPECT_EQ(vm->Stats().pages_4k, 2u) << "in two roots";
   EXPECT_TRUE(WriteProtect(*vm, GfnRange::Of(Gfn(0), 1024)));
   EXPECT_FALSE(EntryOf(*vm, Gfn(5), Level::k4K, 0).Load().IsWritable());
   EXPECT_TRUE(EntryOf(*vm, Gfn(5), Level::k4K, 1).Load().IsWritable());

@@ -264,7 +264,7 @@ TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
   EXPECT_EQ(tlb.Snapshot().remote_tlb_flush_requests, 0u);
 }
 
-// Covers: TDP-09, TLB-07, TDP-37
+// Covers: TDP-09, TLB-07, TDP-37, TDP-50, TDP-56
 TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   auto vm = MakeVm({Slot(0, 0, 6 * kMiB, Level::k2M)});
   Touch(*vm, GfnRange::Of(Gfn(0), 1024));
