@@ -239,7 +239,7 @@ class Run {
     if (!status.ok()) return status;
     get_total_ += get;
     Print(absl::StrCat("Iteration ", iteration, " get dirty log time: "), get);
-    if (status = CheckNothingLost(logs, guest); !status.ok()) return status;
+    if (status = CountPages(logs, guest); !status.ok()) return status;
     if (options_.legacy_get) return absl::OkStatus();
 
     const absl::Duration clear = Timed([&] {
@@ -256,12 +256,18 @@ class Run {
     return absl::OkStatus();
   }
 
-  absl::Status CheckNothingLost(const std::vector<std::vector<uint64_t>>& logs,
-                                const Guest& guest) const {
+  // Counts the pages that were written and those in the logs. Returns an error
+  // if one was written and is in no log.
+  absl::Status CountPages(const std::vector<std::vector<uint64_t>>& logs,
+                          const Guest& guest) {
     for (uint64_t page = 0; page < slot_pages_ * options_.slots; ++page) {
       const uint64_t in_slot = page % slot_pages_;
       const uint64_t word = logs[page / slot_pages_][in_slot / 64];
-      if (guest.Wrote(page) && (word >> (in_slot % 64) & 1) == 0) {
+      const bool written = guest.Wrote(page);
+      const bool logged = (word >> (in_slot % 64) & 1) != 0;
+      times_.pages_written += written ? 1 : 0;
+      times_.pages_logged += logged ? 1 : 0;
+      if (written && !logged) {
         return absl::DataLossError(absl::StrCat(
             "page ", page, " was written but is not in the dirty log"));
       }

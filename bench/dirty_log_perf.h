@@ -59,6 +59,10 @@ absl::Status RunDirtyLogPerf(const DirtyLogPerfOptions& options,
 struct DirtyLogPerfTimes {
   absl::Duration enable;
   absl::Duration first_dirty;  // the vCPUs' pass of iteration 1
+  // Of all iterations: pages that the vCPUs wrote, each counted once in an
+  // iteration; pages that the logs had.
+  uint64_t pages_written = 0;
+  uint64_t pages_logged = 0;
 };
 // As RunDirtyLogPerf, and returns the results.
 absl::StatusOr<DirtyLogPerfTimes> MeasureDirtyLogPerf(

@@ -45,6 +45,37 @@ TEST(DirtyLogPerfTest, ManualProtectionPrintsEveryLineInOrder) {
                          "\\. \\(Avg " + time + "/iteration\\)"});
 }
 
+// Covers: TST-01
+TEST(DirtyLogPerfTest, AWorkloadWritesAndLogsTheShareOfItsPagesThatItIsTold) {
+  const auto run = [](const std::vector<std::string>& args) {
+    const absl::StatusOr<DirtyLogPerfOptions> options = ParseDirtyLogPerf(args);
+    EXPECT_TRUE(options.ok()) << options.status();
+    std::ostringstream out;
+    const absl::StatusOr<DirtyLogPerfTimes> times =
+        MeasureDirtyLogPerf(*options, out);
+    EXPECT_TRUE(times.ok()) << times.status();
+    return times.value_or(DirtyLogPerfTimes());
+  };
+  // Two vCPUs with 1,024 pages each, three iterations.
+  const std::vector<std::string> all = {"-b", "4M", "-v", "2", "-i", "3"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), all.begin(), all.end());
+    return run(more);
+  };
+  EXPECT_EQ(with({}).pages_written, 3u * 2048);
+  EXPECT_EQ(with({}).pages_logged, 3u * 2048);
+  EXPECT_EQ(with({"-g"}).pages_logged, 3u * 2048);
+  EXPECT_EQ(with({"-o"}).pages_written, 3u * 1024) << "the same pages";
+  EXPECT_EQ(with({"-w", "0"}).pages_written, 0u);
+  EXPECT_EQ(with({"-w", "0"}).pages_logged, 2048u)
+      << "a log that is initially set begins with all pages";
+  EXPECT_EQ(with({"-g", "-w", "0"}).pages_logged, 0u);
+  const DirtyLogPerfTimes half = with({"-g", "-w", "50"});
+  EXPECT_GT(half.pages_written, 2048u);
+  EXPECT_LT(half.pages_written, 2u * 2048);
+  EXPECT_EQ(half.pages_logged, half.pages_written);
+}
+
 // Covers: TST-30
 TEST(DirtyLogPerfTest, LegacyGetHasNoClearLines) {
   const std::string text = Output({"-b", "4M", "-g"});
