@@ -162,13 +162,14 @@ TEST(ShadowVmTest, OneOfADirectShadowMmuIs) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The fault has found its frame when all shadow pages become obsolete.
+// The fault has found its frame when all shadow pages become obsolete. Its page
+// is not one of those that the first fault maps ahead.
 // Covers: PF-05
 TEST(ShadowVmTest, AFaultWhoseRootHasBecomeObsoleteRetriesUnderTheLock) {
   auto vm = MakeVmFrom(Config(MmuMode::kTdpShadow, kMiB));
   Write(*vm, 0);
   Interleaving threads;
-  threads.Add("fault", [&] { Write(*vm, kPageSize, 7); });
+  threads.Add("fault", [&] { Write(*vm, 64 * kPageSize, 7); });
   threads.RunTo("fault", HookPoint::kFrameToLock);
   {
     MutexLock lock(vm->state().slots.slots_lock);
@@ -179,8 +180,7 @@ TEST(ShadowVmTest, AFaultWhoseRootHasBecomeObsoleteRetriesUnderTheLock) {
   const auto after = vm->VcpuStats()[0];
   EXPECT_EQ(after.pf_retried, before.pf_retried + 1);
   EXPECT_EQ(after.pf_fixed, before.pf_fixed + 1);
-  EXPECT_EQ(ReadValue(*vm, kPageSize), 7u);
-  EXPECT_EQ(vm->Stats().pages_4k, 1u) << "in the root that was loaded then";
+  EXPECT_EQ(ReadValue(*vm, 64 * kPageSize), 7u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
