@@ -19,6 +19,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/shadowed_guest_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/noted_pages.h"
@@ -31,73 +32,7 @@
 namespace mmu::testing {
 namespace {
 
-// Bits of a guest's entry.
-constexpr uint64_t kTable = 0x27;     // present, writable, user, accessed
-constexpr uint64_t kReadOnly = 0x65;  // present, user, accessed, dirty
-constexpr uint64_t kWritable = kReadOnly | 2;
-
-GuestPagingState LongMode() {
-  return {.cr0 = kCr0Pg | kCr0Wp, .cr4 = kCr4Pae, .efer = kEferNx | kEferLma};
-}
-
-// A guest with its tables at gfns 1 to 5. Addresses below 2 MiB lead to the
-// gfns from 0x1000 on, those of the next 2 MiB to the gfns from 0 on.
-class EdgeTest : public ::testing::Test {
- protected:
-  void Make(VmConfig config, uint64_t leaf) {
-    config.mmu = MmuMode::kShadow;
-    config.format = EntryFormat::kNpt;
-    config.memslots.insert(config.memslots.begin(), Slot(0, 0, 64 * kMiB));
-    vm_ = MakeVmFrom(config);
-    for (const int top : {0, 256}) Put(1, top, Entry(2, kTable));
-    Put(2, 0, Entry(3, kTable));
-    Put(3, 0, Entry(4, kTable));
-    Put(3, 1, Entry(5, kTable));
-    for (uint64_t i = 0; i < 512; ++i) {
-      Put(4, i, Entry(0x1000 + i, leaf));
-      Put(5, i, Entry(i, kWritable));
-    }
-    Run(shadow(), LongMode(), {.table = Gfn(1)});
-  }
-  static void Run(ShadowVcpu& shadow, const GuestPagingState& state,
-                  const GuestRoot& root) {
-    shadow.SetPaging(ShadowPaging::OfGuest(state));
-    shadow.SetRoot(root, ShadowVcpu::Flush::kYes);
-  }
-  static uint64_t Entry(uint64_t gfn, uint64_t bits) {
-    return gfn << 12 | bits;
-  }
-  // A word of the guest's memory. A write to it bypasses all tables, as if the
-  // value had been there from the start.
-  uint64_t& Word(uint64_t gfn, uint64_t index) {
-    RcuReadGuard rcu;
-    const Memslot& slot = *vm_->state().slots.Active(0).FindByGfn(Gfn(gfn));
-    return reinterpret_cast<uint64_t*>(
-        slot.backing->PointerTo(slot.HvaOf(Gfn(gfn))))[index];
-  }
-  void Put(uint64_t gfn, uint64_t index, uint64_t entry) {
-    Word(gfn, index) = entry;
-  }
-  ShadowVcpu& shadow(size_t vcpu = 0) {
-    return *vm_->state().vcpus[vcpu]->shadow();
-  }
-  AccessOutcome Access(uint64_t address, AccessKind kind, uint64_t word = 0,
-                       Privilege privilege = Privilege::kSupervisor) {
-    GuestFault fault;
-    return shadow().Access(address, 8, {.kind = kind, .privilege = privilege},
-                           &word, &fault);
-  }
-  AccessOutcome ReadAt(uint64_t address) {
-    return Access(address, AccessKind::kRead);
-  }
-  // The guest stores an entry of the table at `gfn`.
-  AccessOutcome Store(uint64_t gfn, uint64_t index, uint64_t entry) {
-    return Access(2 * kMiB + gfn * kPageSize + 8 * index, AccessKind::kWrite,
-                  entry);
-  }
-
-  std::unique_ptr<Vm> vm_;
-};
+class EdgeTest : public ShadowedGuestTest {};
 
 // Covers: SHD-33
 TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
