@@ -45,7 +45,7 @@ AgeResult Age(Vm& vm, uint64_t first, uint64_t pages,
   return result;
 }
 
-// Covers: AGE-13
+// Covers: AGE-13, SPTE-30
 TEST(TdpAgeTest, TestAndClearTakesTheBitOfWhatWasUsedSince) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
   Touch(*vm, GfnRange::Of(Gfn(10), 4));
