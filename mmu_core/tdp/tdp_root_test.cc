@@ -10,12 +10,14 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 
@@ -25,6 +27,7 @@ namespace {
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::kMiB;
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MeetingOfTwo;
@@ -321,6 +324,26 @@ TEST_F(TdpRootTest, ALoopThatEndsEarlyLeavesTheReferencesInBalance) {
     }
     for (const RootRef& root : roots) EXPECT_EQ(Refs(*root), 2);
   }
+}
+
+// Covers: TDP-08
+TEST_F(TdpRootTest, TheNextRootIsTakenBeforeThePreviousOneIsDropped) {
+  const RootRef older = Load(0);
+  const RootRef newer = Load(1);
+  RootRef root = list_.First(RootFilter::kValid, RootList::kAnyAsId);
+  ASSERT_EQ(root.get(), newer.get());
+  std::vector<int> refs_of_previous;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kRootFoundToGet) return;
+      refs_of_previous.push_back(Refs(*newer));
+    });
+    root = list_.Next(std::move(root), RootFilter::kValid, RootList::kAnyAsId);
+  }
+  EXPECT_EQ(root.get(), older.get());
+  EXPECT_THAT(refs_of_previous, ElementsAre(3));
+  EXPECT_EQ(Refs(*newer), 2);
+  EXPECT_EQ(Refs(*older), 3);
 }
 
 // Covers: TDP-08

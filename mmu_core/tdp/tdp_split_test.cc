@@ -165,10 +165,12 @@ TEST(TdpSplitTest, AFilledCacheIsUsedWithoutDroppingTheLock) {
   EXPECT_EQ(cache.count(), 0);
 }
 
-// Covers: TDP-63
+// Covers: TDP-08, TDP-63
 TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   auto vm = MetadataVm(16 * kMiB, Level::k2M);
   for (uint64_t gpa = 0; gpa < 16 * kMiB; gpa += 2 * kMiB) Read(*vm, gpa);
+  const TdpRoot& root = *vm->state().vcpus[0]->root();
+  const int refs = RootList::RefCountForTest(root);
   TableCache cache(vm->state().pool);
   ASSERT_TRUE(cache.TopUp(3, 3).ok());
   SplitOutcome outcome;
@@ -180,6 +182,7 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   EXPECT_EQ(outcome.limit_count, 1);
   EXPECT_EQ(outcome.no_memory_count, 0);
   EXPECT_EQ(outcome.next_gfn, Gfn(3 * k2MPages));
+  EXPECT_EQ(RootList::RefCountForTest(root), refs);
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
   EXPECT_EQ(vm->Stats().split_failures[static_cast<int>(SplitFailure::kLimit)],
             1u);
