@@ -29,6 +29,7 @@ using ::mmu::testing::k2MPages;
 using ::mmu::testing::kGiB;
 using ::mmu::testing::kMiB;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MapInto;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::Read;
@@ -161,6 +162,27 @@ TEST(TdpClearDirtyTest, DIsTakenFromLeafsOfAllSizesAndASecondRunFindsNone) {
   Flush(*vm);
   Write(*vm, 600 * kPageSize);
   EXPECT_EQ(AllMappings(vm->state()), SmallAndHugeMappings("rwa", "rwad"));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Without Dirty bits only a missing W makes the next write noticed.
+// Covers: TDP-51
+TEST(TdpClearDirtyTest, WithoutDirtyBitsWIsTakenFromLeafsOfAllSizes) {
+  VmConfig config;
+  config.ad_bits = VmConfig::AdBits::kOff;
+  config.memslots = {Slot(0, 0, 4 * kMiB, Level::k2M)};
+  auto vm = MakeVmFrom(config);
+  Touch(*vm, GfnRange::Of(Gfn(0), 1024));
+  testing::Split(*vm, GfnRange::Of(Gfn(0), 512));
+  const auto clear = [&] {
+    MmuReadLocked lock(vm->state().mmu_lock, LockOp::kEnable);
+    return vm->state().tdp.ClearDirty(lock, 0, GfnRange::Of(Gfn(0), 1024),
+                                      nullptr);
+  };
+  EXPECT_TRUE(clear());
+  EXPECT_EQ(AllMappings(vm->state()), SmallAndHugeMappings("rma", "rma"));
+  EXPECT_FALSE(clear());
+  Flush(*vm);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/aging/aging.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/memory/lpage_info.h"
@@ -20,6 +21,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -36,6 +38,7 @@ using ::mmu::testing::FlushesOf;
 using ::mmu::testing::k2MPages;
 using ::mmu::testing::kGiB;
 using ::mmu::testing::kMiB;
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
@@ -180,6 +183,36 @@ TEST(TdpFastZapTest, VcpusLoadANewRootAndNoFlushIsIssued) {
         << "what was cached is not used";
   }
   EXPECT_EQ(vm->state().vcpus[0]->root(), vm->state().vcpus[1]->root());
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Each pass leaves empty tables to the next one, so no step tears down more
+// than one table.
+//
+// Covers: TDP-35
+TEST(TdpFastZapTest, SmallEntriesGoBeforeLargeOnesAndTablesAfterTheirEntries) {
+  auto vm =
+      MakeVm({Slot(0, 0, 6 * kMiB), Slot(1, kGiB, 4 * kMiB, Level::k2M),
+              Slot(2, 4 * kGiB, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
+  Touch(*vm, GfnRange::Of(Gfn(0), 700));
+  Read(*vm, kGiB);
+  Read(*vm, 4 * kGiB);
+  // What is left when a table is unlinked: pages of 4K, of 2M, of 1G, tables.
+  std::vector<std::array<uint64_t, 4>> left;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kUnlinkToCount) return;
+      const VmStatsSnapshot stats = vm->Stats();
+      left.push_back(
+          {stats.pages_4k, stats.pages_2m, stats.pages_1g, stats.table_pages});
+    });
+    vm->state().tdp.FastZapAll(nullptr);
+  }
+  using Left = std::array<uint64_t, 4>;
+  EXPECT_THAT(left,
+              ElementsAre(Left{0, 1, 1, 5}, Left{0, 1, 1, 4},  // of 4K entries
+                          Left{0, 0, 1, 3}, Left{0, 0, 1, 2},  // of 2M entries
+                          Left{0, 0, 0, 1}));                  // of 1G entries
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
