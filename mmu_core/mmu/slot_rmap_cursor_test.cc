@@ -4,7 +4,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -195,19 +194,6 @@ TEST_F(SlotRmapCursorTest, WithoutFlushBeforeYieldItIsRemembered) {
                                  "yield after 0 flushes"));
   EXPECT_EQ(batch.range(), range) << "owed at the end";
   batch.Flush(nullptr);
-}
-
-// Covers: SHD-18
-TEST_F(SlotRmapCursorTest, AWalkThatMayNotYieldKeepsTheLock) {
-  Map(0x2000, Level::k4K);
-  MmuWriteLocked lock(mmu_lock_, LockOp::kNotifier);
-  std::thread waiter([&] { MmuWriteLocked other(mmu_lock_, LockOp::kZap); });
-  while (!lock.NeedYield()) std::this_thread::yield();
-  EXPECT_THAT(Walk(slot_, Level::k4K, Level::k1G), ElementsAre("1:2000"));
-  EXPECT_TRUE(lock.NeedYield()) << "the other one still waits";
-  lock.Unlock();
-  waiter.join();
-  lock.Relock();
 }
 
 // Another thread takes the lock during a yield, and adds and removes SPTEs. The

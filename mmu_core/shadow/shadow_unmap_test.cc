@@ -106,6 +106,7 @@ TEST_F(ShadowUnmapTest, WhatWasZappedIsFlushedBeforeOthersHaveTheLock) {
   EXPECT_EQ(counters_.Leafs(Level::k4K), 0u);
 }
 
+// Covers: SHD-18
 TEST_F(ShadowUnmapTest, WhoMustNotYieldKeepsTheLock) {
   ShadowPageState& small = Page(1, IndirectRole(1));
   for (int i = 0; i < 4; ++i) Map(small, i, 1000 + i);
@@ -121,7 +122,7 @@ TEST_F(ShadowUnmapTest, WhoMustNotYieldKeepsTheLock) {
 }
 
 // RACE-47: a split replaces a huge leaf by small ones while the walk yields.
-// Covers: SHD-18
+// Covers: PF-27
 TEST_F(ShadowUnmapTest, Race47WhatIsSplitInAGapOfTheWalkGoesToo) {
   ShadowPageState& small = Page(1, IndirectRole(1));
   ShadowPageState& large = Page(2, IndirectRole(2));

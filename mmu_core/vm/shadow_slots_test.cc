@@ -291,7 +291,7 @@ TEST_P(ShadowSlotsTest, ASplitJobIncludesL2) {
 
 // An invalidation drops the lock before every step. Meanwhile a split job
 // splits the pages that L2 maps.
-// Covers: SHD-18, PF-27, TST-50
+// Covers: PF-27, TST-50
 TEST_P(ShadowSlotsTest, Race47ASplitInTheGapsOfAnInvalidationLeavesNothing) {
   const StillHoldClock still;
   const uint64_t frames[] = {nested_.FrameOf(0), nested_.FrameOf(2 * kMiB)};
