@@ -383,7 +383,7 @@ TEST_F(ShadowSplitTest, ASplitGoesOnWhileOthersAlwaysWait) {
 
 // The caches hold between the smallest and the largest number of descriptors.
 // They hold no translations, because the new page is direct.
-// Covers: SHD-75, SHD-81, LCK-05
+// Covers: SHD-75, SHD-81
 TEST_F(ShadowSplitTest, CachesAreFilledWithoutTheLock) {
   SpteSlot& sptep = MapLarge(kLarge, 0);
   SpteSlot& other = MapLarge(kLarge + k2MPages, 1);

@@ -12,11 +12,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
-#include "mmu_core/base/mutex.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/mutex_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/tlb/tlb_flush.h"
@@ -34,18 +34,6 @@ using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::SealAndList;
 
 constexpr uint64_t kPage = 5;
-
-// Returns whether a thread holds `mu`. Another thread tries the lock, because
-// the caller may be the holder.
-bool IsHeld(Mutex& mu) {
-  bool held = true;
-  std::thread([&] {
-    if (!mu.TryLock()) return;
-    held = false;
-    mu.Unlock();
-  }).join();
-  return held;
-}
 
 // The behaviour and the observations of ShouldSkipFlush.
 bool g_skip_flushes = false;
@@ -68,7 +56,7 @@ bool ShouldSkipFlush(FlushReason reason) {
   if (g_trace != nullptr) {
     SeenFlush flush = {reason, g_trace->mmu_lock(), InRcuReadSection()};
     if (g_vm != nullptr) {
-      flush.slots_lock = IsHeld(g_vm->state().slots.slots_lock);
+      flush.slots_lock = testing::IsHeld(g_vm->state().slots.slots_lock);
       flush.leaf = testing::SpteOf(g_vm->state(), Gfn(kPage));
     }
     g_flushes.push_back(flush);

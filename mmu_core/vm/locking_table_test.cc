@@ -21,6 +21,7 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/mutex_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/noted_pages.h"
@@ -93,16 +94,6 @@ void ClearAll(Vm& vm) {
           .ok());
 }
 
-bool IsFree(Mutex& mutex) {
-  bool free = false;
-  std::thread([&] {
-    if (!mutex.TryLock()) return;
-    free = true;
-    mutex.Unlock();
-  }).join();
-  return free;
-}
-
 // Returns whether the trace has a yield in the mode in which mmu_lock is held
 // at `work`.
 bool YieldsAsAt(const LockTrace& trace, HookPoint work) {
@@ -148,7 +139,7 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
   const auto at_hook = [&](const LockTrace::Event& event) {
     if (event.point != row.work) return;
     if (!slots_lock.has_value()) {
-      slots_lock = !IsFree(state.slots.slots_lock);
+      slots_lock = IsHeld(state.slots.slots_lock);
     }
     if (waiter != nullptr || event.mmu_lock == LockTrace::Held::kNothing) {
       return;
@@ -606,7 +597,7 @@ TEST(LockRulesTest, TablesOfOperationsAreAllocatedUnderSlotsLockAlone) {
     ++top_ups;
     EXPECT_EQ(event.mmu_lock, LockTrace::Held::kNothing);
     EXPECT_FALSE(event.rcu);
-    EXPECT_FALSE(IsFree(state.slots.slots_lock));
+    EXPECT_TRUE(IsHeld(state.slots.slots_lock));
   };
   LockTrace trace(at_hook);
   StartLog(*vm, InitiallySet::kNo, SplitPolicy::kEager);

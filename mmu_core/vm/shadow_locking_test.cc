@@ -2,6 +2,7 @@
 // the modes in which each operation takes mmu_lock, and that it allocates
 // nothing under the lock. The rows of single MMUs are in locking_table_test.cc.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -12,10 +13,12 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/locked_allocations.h"
+#include "mmu_core/testing/mutex_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/l1_processor.h"
@@ -180,14 +183,20 @@ INSTANTIATE_TEST_SUITE_P(
 
 // The start of a log splits L2's huge pages, for which it needs tables. It has
 // mmu_lock in write mode by then, and drops the lock for as long as it fills
-// its caches. Covers: LCK-01
+// its caches. slots_lock keeps other splits from these caches meanwhile.
+//
+// Covers: LCK-01, LCK-05
 TEST(ShadowLockingRulesTest, ASplitDropsTheLockToFillItsCaches) {
   Guest guest;
+  Mutex& slots_lock = guest.vm().state().slots.slots_lock;
   DirtyLogConfig log;
   log.split = SplitPolicy::kEager;
   int dropped = 0;
   {
-    LockTrace trace;
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kTopUp) return;
+      EXPECT_TRUE(IsHeld(slots_lock));
+    });
     ASSERT_TRUE(StartLog(guest.vm(), log, nullptr).ok());
     EXPECT_EQ(trace.HeldAt(HookPoint::kTopUp), "none/-");
     for (size_t i = 1; i < trace.events().size(); ++i) {
@@ -199,6 +208,30 @@ TEST(ShadowLockingRulesTest, ASplitDropsTheLockToFillItsCaches) {
   }
   EXPECT_GT(dropped, 0);
   EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// Covers: LCK-05
+TEST(ShadowLockingRulesTest, AFaultDoesNotTouchTheCachesOfSplits) {
+  Guest guest;
+  VmState& state = guest.vm().state();
+  DirtyLogConfig log;
+  log.split = SplitPolicy::kEager;
+  ASSERT_TRUE(StartLog(guest.vm(), log, nullptr).ok());
+  const auto stock = [&] {
+    MutexLock lock(state.slots.slots_lock);
+    const ShadowCaches& caches = state.shadow->split_caches();
+    return std::array{caches.tables.count(), caches.states.count(),
+                      caches.translations.count(), caches.lists.count()};
+  };
+  const auto before = stock();
+  EXPECT_GT(before[0], 0);
+  {
+    MmuWriteLocked lock(state.mmu_lock, LockOp::kZap);
+    state.shadow->pages().zap().ZapAll(lock, nullptr);
+  }
+  guest.WriteL2(0);
+  EXPECT_GT(state.shadow->pages().in_use(), 0u);
+  EXPECT_EQ(stock(), before);
 }
 
 // Without the lock a thread learns only whether there are indirect pages. That
