@@ -16,11 +16,13 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/invalidate_sequence.h"
+#include "mmu_core/paging/table_cache.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -141,19 +143,22 @@ TEST(HostNotifierTest, OnePairIsOneInvalidationHoweverManySlotsItMeets) {
   EXPECT_EQ(SequenceOf(*vm), sequence + 1);
 }
 
-// Covers: AGE-03, TDP-23
-TEST(HostNotifierTest, OneThatMayNotYieldDoesNot) {
-  auto vm = MakeVm({Slot(0, 0, 64 * kMiB)});
-  Touch(*vm, GfnRange::Of(Gfn(0), 16384));
-  const HvaRange range = PagesOf(*vm, 0, 0, 16384);
+// Covers: AGE-03, TDP-23, TDP-39
+TEST(HostNotifierTest, OnlyOneThatMayYieldDoes) {
+  const LeapingHoldClock clock;  // whoever looks at it has to yield
+  auto vm = MakeVm({Slot(0, 0, 8 * kMiB)});
+  const HvaRange range = PagesOf(*vm, 0, 0, 2048);
   const auto yields = [&] {
     return YieldsOf(*vm, LockMode::kWrite, LockOp::kNotifier);
   };
-  const uint64_t before = yields();
-  InvalidateRangeStart(vm->state(), range, MayYield::kNo);
-  EXPECT_EQ(yields(), before);
-  EXPECT_EQ(vm->Stats().pages_4k, 0u);
-  InvalidateRangeEnd(vm->state(), range);
+  for (const MayYield may_yield : {MayYield::kNo, MayYield::kYes}) {
+    Touch(*vm, GfnRange::Of(Gfn(0), 2048));
+    const uint64_t before = yields();
+    InvalidateRangeStart(vm->state(), range, may_yield);
+    EXPECT_EQ(yields() > before, may_yield == MayYield::kYes);
+    EXPECT_EQ(vm->Stats().pages_4k, 0u);
+    InvalidateRangeEnd(vm->state(), range);
+  }
 }
 
 // Covers: PF-27, TDP-39
@@ -253,6 +258,37 @@ TEST(HostNotifierTest, AnUnmapFindsAnInvalidRootThatIsBeingZapped) {
   EXPECT_EQ(FlushesOf(*vm), flushes) << "no vCPU can use that root";
   InvalidateRangeEnd(vm->state(), range);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Two address spaces have memory of their own at the same gfn.
+// Covers: TDP-39
+TEST(HostNotifierTest, OnlyTheAddressSpaceOfTheSlotIsUnmapped) {
+  MemslotConfig other = Slot(0, 0, 2 * kMiB);
+  other.address_space = 1;
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB), other});
+  Write(*vm, 5 * kPageSize);
+  TableCache cache(vm->state().pool);
+  auto root = vm->state().tdp.LoadRoot(1, cache);
+  ASSERT_TRUE(root.ok());
+  PageFault fault = FaultOn(*vm, Gfn(5), AccessKind::kWrite, 1);
+  ASSERT_EQ(MapInto(*vm, **root, fault, cache), FaultResult::kFixed);
+  const auto mapped_in = [&](int as_id) {
+    return EntryOf(*vm, Gfn(5), Level::k4K, as_id).Load().IsPresent();
+  };
+  const auto unmap = [&](int as_id) {
+    const Hva page = SlotOf(*vm, Gfn(5), as_id).hva + 5 * kPageSize;
+    const HvaRange range = {page, page + kPageSize};
+    InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+    InvalidateRangeEnd(vm->state(), range);
+  };
+  ASSERT_TRUE(mapped_in(0) && mapped_in(1));
+  unmap(0);
+  EXPECT_FALSE(mapped_in(0));
+  EXPECT_TRUE(mapped_in(1));
+  Write(*vm, 5 * kPageSize);
+  unmap(1);
+  EXPECT_TRUE(mapped_in(0));
+  EXPECT_FALSE(mapped_in(1));
 }
 
 // Covers: TDP-38
@@ -524,7 +560,7 @@ TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
 
 // The vCPU is outside of guest mode and has no access open, so no flush waits
 // for it.
-// Covers: TLB-01, TLB-12
+// Covers: TLB-01, TLB-02
 TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
   InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
   Vcpu& vcpu = *vm_->state().vcpus[0];
@@ -548,7 +584,7 @@ TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
 
 // A fault has found a huge page before the invalidation, and wants to map it
 // afterwards.
-// Covers: PF-25, PF-30
+// Covers: PF-25
 TEST_P(HugeHostPageTest, Race24AHugePageResolvedBeforeTheChangeIsNotMapped) {
   Interleaving threads;
   AddWrite(threads, 0);
@@ -749,7 +785,9 @@ TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
 
 // A test stops at the first slot with a young page. Its answer does not depend
 // on which slot that is, and it changes neither. A clear continues in all
-// slots. Covers: AGE-12
+// slots.
+//
+// Covers: AGE-12
 TEST(HostNotifierTest, ATestOfYoungIsTheSameInAnyOrderOfTheSlots) {
   auto vm = MakeTwoSlots();
   VmState& state = vm->state();
