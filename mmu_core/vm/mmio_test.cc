@@ -5,11 +5,13 @@
 #include <memory>
 
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vcpu/fault_handler.h"
@@ -74,12 +76,15 @@ TEST(MmioTest, LaterAccessesAreEmulatedWithoutAFault) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
   Write(*vm, kHole, 1, 0);
   const VcpuStatsSnapshot before = StatsOf(*vm, 1);
+  LockTrace trace;
   // The first read of this vCPU finds the MMIO SPTE. The second uses its MMIO
-  // cache.
+  // cache and looks at no SPTE.
   EXPECT_EQ(Read(*vm, kHole, 1), AccessOutcome::kEmulated);
+  EXPECT_EQ(trace.CountOf(HookPoint::kMmioToCompare), 1);
   EXPECT_TRUE(vm->state().vcpus[1]->mmio_cache().Matches(ToGfn(Gpa(kHole)),
                                                          GenerationOf(*vm)));
   EXPECT_EQ(Read(*vm, kHole, 1), AccessOutcome::kEmulated);
+  EXPECT_EQ(trace.CountOf(HookPoint::kMmioToCompare), 1);
   const VcpuStatsSnapshot since = StatsOf(*vm, 1).Since(before);
   EXPECT_EQ(since.pf_taken, 0u);
   EXPECT_EQ(since.pf_mmio_spte_created, 0u);
