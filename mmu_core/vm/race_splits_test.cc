@@ -131,7 +131,7 @@ TEST(RaceSplitsTest, Race11EagerSplitThatLosesToAnNxSplitKeepsItsTable) {
 
 // The other order: the fetch has filled its table when the eager split links
 // its own. The fetch puts its table back, retries and finds the small page.
-// Covers: TDP-64
+// Covers: TDP-42, TDP-64
 TEST(RaceSplitsTest, Race11NxSplitThatLosesToAnEagerSplitKeepsItsTable) {
   auto vm = MakeNxVm();
   TableCache cache(vm->state().pool);

@@ -69,7 +69,7 @@ TEST(RaceTest, Race1HarvestBeforeTheFastFaultsExchangeLosesNothing) {
 // The clear of an older mark comes between the exchange and the new mark. The
 // page ends write-protected and marked, and the guest's next write faults
 // again.
-// Covers: PF-15, DL-11
+// Covers: PF-15
 TEST(RaceTest, Race1ClearBetweenExchangeAndMarkReportsOnceMore) {
   auto vm = MakeLoggingVm();
   Write(*vm, kPageGpa, 1);
