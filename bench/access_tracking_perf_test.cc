@@ -41,7 +41,9 @@ TEST(AccessTrackingPerfTest, EveryLineIsPrintedAndAccessedPagesAreNotIdle) {
 }
 
 // Only a walk sets an Accessed bit. If the TLB holds a translation of every
-// page, the vCPU does not walk again. Covers: TST-04
+// page, the vCPU does not walk again.
+//
+// Covers: TST-04
 TEST(AccessTrackingPerfTest, PagesThatStayIdleFailTheRunOrWarn) {
   std::string text;
   absl::Status status = RunWith({"-b", "1M"}, &text);

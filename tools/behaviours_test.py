@@ -77,6 +77,21 @@ class BehavioursTest(unittest.TestCase):
         self.write_test(claim % "B")
         self.assertEqual(self.totals()[1], "1")
 
+    def test_a_rule_without_sources_has_a_source_of_its_name(self):
+        self.write("pkg/a_test.cc", "// Covers: AA-01\nTEST(A, B) {}\n")
+        for rule in ('some_test(\n    name = "a_test",\n)\n',
+                     'some_test(name = "a_test")\n'):
+            self.write("pkg/BUILD.bazel", rule)
+            self.assertEqual(self.totals()[1], "1")
+
+    def test_a_claim_in_the_middle_of_a_line_is_an_error(self):
+        self.write_test("// It ends. Covers: AA-01\nTEST(A, B) {}\n")
+        result = self.run_tool()
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr,
+                         "error: pkg/a_test.cc:1: Covers: begins in the middle "
+                         "of a line; put an empty comment line before it\n")
+
     def test_unknown_behaviour_is_an_error(self):
         self.write_test("\n// Covers: AA-99\nTEST(A, B) {}\n")
         result = self.run_tool()
