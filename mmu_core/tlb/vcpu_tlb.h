@@ -79,6 +79,12 @@ class VcpuTlb {
   // The entry that translates `page`, the smallest page first, or null. Valid
   // until the next non-const call.
   const TlbEntry* Lookup(PageNumber page) const {
+    const TlbEntry* const entry = LookupInSlots(page);
+    if (entry != nullptr || precise_ == nullptr) return entry;
+    return LookupEvicted(page);
+  }
+  // The same without the entries that others have pushed out (kNever).
+  const TlbEntry* LookupInSlots(PageNumber page) const {
     if (const Slot& s = SlotOf(page, Level::k4K);
         ABSL_PREDICT_TRUE(s.tag == TagOf(page, Level::k4K))) {
       return &s.entry;
@@ -91,8 +97,7 @@ class VcpuTlb {
         s.tag == TagOf(page, Level::k1G)) {
       return &s.entry;
     }
-    return ABSL_PREDICT_TRUE(precise_ == nullptr) ? nullptr
-                                                  : LookupEvicted(page);
+    return nullptr;
   }
 
   // REQUIRES: a context is selected, entry.level <= k1G, and entry.base_page is

@@ -343,12 +343,15 @@ TEST_F(PagedTest, AVirtualPageWithoutMemoryIsADevice) {
   EXPECT_EQ(word, ~uint64_t{0});
   const auto created = [&] { return vm_->VcpuStats()[0].pf_mmio_spte_created; };
   EXPECT_EQ(created(), 1u);
-  // The MMIO SPTE is of the current generation.
+  // The MMIO SPTE is of the current generation: no fault is counted (PF-02).
+  const auto taken = [&] { return vm_->VcpuStats()[0].pf_taken; };
+  const uint64_t before = taken();
   word = 0;
   ASSERT_EQ(Access(0x400000, AccessKind::kRead, &word),
             GuestCpu::Outcome::kDone);
   EXPECT_EQ(word, ~uint64_t{0});
   EXPECT_EQ(created(), 1u);
+  EXPECT_EQ(taken(), before);
   // A slot appears elsewhere: the MMIO SPTE is out of date and made anew.
   ASSERT_TRUE(vm_->SetMemslot(Slot(1, 2 * kGiB, kMiB)).ok());
   word = 0;

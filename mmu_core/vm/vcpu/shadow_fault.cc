@@ -161,7 +161,10 @@ class Handler {
     fault_.mmio = vm_.mmio.Make(fault_.gfn, generation);
     // The MMIO SPTE that the walk met agrees with the memslots as they are now
     // (PF-35).
-    if (walk.mmio == fault_.mmio) return FaultResult::kEmulate;
+    if (walk.mmio == fault_.mmio) {
+      met_current_mmio_ = true;
+      return FaultResult::kEmulate;
+    }
     if (WantsCaches()) return FaultResult::kRetry;
     return Map();
   }
@@ -232,6 +235,8 @@ class Handler {
 
  public:
   bool stale_root() const { return stale_root_; }
+  // The access is one to a device, and no fault: nothing was missing (PF-02).
+  bool met_current_mmio() const { return met_current_mmio_; }
 
  private:
   VmCore& vm_;
@@ -247,6 +252,7 @@ class Handler {
   bool fast_ = false;
   bool wants_caches_ = false;
   bool stale_root_ = false;
+  bool met_current_mmio_ = false;
   bool no_shadow_pages_ = false;
   ShadowFaultOutcome outcome_;
 };
@@ -262,6 +268,7 @@ ShadowFaultOutcome HandleShadowFault(VmCore& vm, Vcpu& vcpu, ShadowVcpu& shadow,
   Handler handler(vm, vcpu, shadow, address, access, accounting.cost());
   ShadowFaultOutcome outcome = handler.Run(walk);
   if (handler.stale_root()) shadow.ReleaseRoots();
+  if (handler.met_current_mmio()) return outcome;
   using Outcome = FaultAccounting::Outcome;
   accounting.Finish(handler.fault(),
                     handler.fast() ? VcpuStats::FaultPath::kFast

@@ -81,7 +81,7 @@ class Vcpu {
     if (kind == AccessKind::kWrite) stats_.writes.Add();
     // Nearly all accesses end here: no request, and the TLB has a translation.
     if (ABSL_PREDICT_TRUE(gate_.BeginAccess() == 0)) {
-      if (const TlbEntry* entry = tlb_.Lookup(ToPageNumber(ToGfn(gpa)));
+      if (const TlbEntry* entry = tlb_.LookupInSlots(ToPageNumber(ToGfn(gpa)));
           entry != nullptr && CanUse(*entry, kind)) {
         Perform(*entry, gpa, kind, word);
         gate_.EndAccess();
