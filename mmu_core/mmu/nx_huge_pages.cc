@@ -1,5 +1,8 @@
 #include "mmu_core/mmu/nx_huge_pages.h"
 
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/sync/rcu.h"
 
@@ -36,6 +39,16 @@ ShadowPage* NxHugePageList::TakeOldest() {
   page->nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
   Unlist(*page);
   return page;
+}
+
+void NxHugePageList::ForEach(
+    absl::FunctionRef<void(const ShadowPage&)> fn) const {
+  MutexLock lock(mu_);
+  uint64_t left = count() + 1;
+  for (const ShadowPage* page = oldest_; page != nullptr && left > 0; --left) {
+    fn(*page);
+    page = page->nx_newer;
+  }
 }
 
 void NxHugePageList::Unlist(ShadowPage& page) {

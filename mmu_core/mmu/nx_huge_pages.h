@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/stats/labels.h"
@@ -50,6 +51,10 @@ class NxHugePageList {
   // section. REQUIRES: an RCU read section.
   ShadowPage* TakeOldest();
 
+  // For the auditor: calls `fn` for each listed page, oldest first, and at most
+  // count() + 1 times, in case the links form a circle.
+  void ForEach(absl::FunctionRef<void(const ShadowPage&)> fn) const;
+
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   // One in `ratio` of the pages listed now, rounded up. `ratio` is not 0.
   uint64_t ShareOf(uint32_t ratio) const {
@@ -61,7 +66,7 @@ class NxHugePageList {
   void Unlist(ShadowPage& page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   std::atomic<uint64_t> count_{0};  // written under mu_
-  Mutex mu_;                        // a leaf below mmu_lock
+  mutable Mutex mu_;                // a leaf below mmu_lock
   ShadowPage* oldest_ ABSL_GUARDED_BY(mu_) = nullptr;
   ShadowPage* newest_ ABSL_GUARDED_BY(mu_) = nullptr;
 };

@@ -76,6 +76,16 @@ class TableCache {
   }
 
   int count() const { return count_; }
+  // For the auditor: calls fn(const ShadowPage&) for each table, and at most
+  // count() + 1 times, in case a table is in the chain twice.
+  template <typename Fn>
+  void ForEach(Fn fn) const {
+    int left = count_ + 1;
+    for (const ShadowPage* page = head_; page != nullptr && left > 0; --left) {
+      fn(*page);
+      page = page->next_free;
+    }
+  }
 
  private:
   TablePool& pool_;

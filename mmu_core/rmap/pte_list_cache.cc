@@ -52,4 +52,13 @@ void PteListCache::Clear() {
   count_ = 0;
 }
 
+int PteListCache::CountChain() const {
+  int found = 0;
+  for (const PteListDesc* desc = head_; desc != nullptr && found <= count_;
+       desc = desc->next) {
+    ++found;
+  }
+  return found;
+}
+
 }  // namespace mmu

@@ -50,6 +50,9 @@ class PteListCache {
   void Clear();
 
   int count() const { return count_; }
+  // For the auditor: the number of descriptors in the chain, or count() + 1 if
+  // there are more.
+  int CountChain() const;
 
  private:
   PteListPool& pool_;

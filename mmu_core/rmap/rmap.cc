@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/spin.h"
 
@@ -162,6 +164,35 @@ RmapIterator RmapHead::Entries(const MmuWriteLocked& lock) const {
 RmapIterator RmapHead::Entries(const MmuReadLocked& lock) const {
   MMU_DCHECK(lock.held());
   return RmapIterator(word_.load(std::memory_order_relaxed) & ~kLocked);
+}
+
+std::string RmapHead::WhyMalformed(const MmuWriteLocked& lock) const {
+  CheckHeld(lock);
+  const uintptr_t word = word_.load(std::memory_order_relaxed) & ~kLocked;
+  if ((word & kMany) == 0) return "";
+  const PteListDesc* const head = ListOf(word);
+  uint64_t left = CountOf(*head);
+  for (const PteListDesc* desc = head; desc != nullptr; desc = desc->next) {
+    if (desc->count == 0 || desc->count > kPteListEntries ||
+        (desc != head && desc->count != kPteListEntries)) {
+      return Format("a %s descriptor has %d SPTEs",
+                    std::string(desc == head ? "head" : "later"), desc->count);
+    }
+    if (left != CountOf(*desc)) {
+      return Format(
+          "a descriptor counts %d SPTEs from itself on, the one "
+          "before says %d",
+          CountOf(*desc), left);
+    }
+    left -= desc->count;
+    if (desc->next == nullptr && left != 0) {
+      return Format("the last descriptor counts %d SPTEs behind it", left);
+    }
+    if (desc->next != nullptr && left == 0) {
+      return "there is a descriptor behind the last SPTE";
+    }
+  }
+  return "";
 }
 
 RmapReadLocked::RmapReadLocked(RmapHead& head, MmuCounters& counters)

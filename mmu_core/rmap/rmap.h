@@ -58,6 +58,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -123,6 +124,10 @@ class RmapHead {
   uint64_t Count(const MmuWriteLocked& lock) const;
   RmapIterator Entries(const MmuWriteLocked& lock) const;
   RmapIterator Entries(const MmuReadLocked& lock) const;
+
+  // For the auditor: the reason why the descriptors break the rules above;
+  // empty if they do not.
+  std::string WhyMalformed(const MmuWriteLocked& lock) const;
 
   // The word, for tests of the encoding.
   uintptr_t WordForTest() const {

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
@@ -74,6 +75,26 @@ uint16_t SlotRmaps::WriteTrackers(Gfn gfn) const {
   MMU_CHECK(range_.Contains(gfn));
   return std::atomic_ref<uint16_t>(write_trackers_[gfn - range_.start])
       .load(std::memory_order_relaxed);
+}
+
+void SlotRmaps::ForEachRmap(
+    Level level, absl::FunctionRef<void(Gfn block, const RmapHead&)> fn) const {
+  const RmapHead* const heads = heads_[ToInt(level) - 1];
+  const uint64_t count = head_count(level);
+  for (uint64_t i = 0; i < count; ++i) {
+    if (heads[i].empty()) continue;
+    fn(RoundDown(range_.start, level) + i * PagesPer(level), heads[i]);
+  }
+}
+
+void SlotRmaps::ForEachWriteTracked(
+    absl::FunctionRef<void(Gfn, uint16_t)> fn) const {
+  const uint64_t pages = range_.pages();
+  for (uint64_t i = 0; i < pages; ++i) {
+    const uint16_t count = std::atomic_ref<uint16_t>(write_trackers_[i])
+                               .load(std::memory_order_relaxed);
+    if (count != 0) fn(range_.start + i, count);
+  }
 }
 
 }  // namespace mmu

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/functional/function_ref.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/zeroed_memory.h"
@@ -55,6 +56,15 @@ class SlotRmaps {
   // Exact under mmu_lock in any mode.
   uint16_t WriteTrackers(Gfn gfn) const;
   bool IsWriteTracked(Gfn gfn) const { return WriteTrackers(gfn) != 0; }
+
+  // For the auditor: call `fn` for each rmap of `level` that is not empty, with
+  // the first gfn of its block (which may lie before the slot), and for each
+  // gfn that has write trackers, with their number. Take time in proportion to
+  // the slot's size. Exact under mmu_lock in write mode.
+  void ForEachRmap(
+      Level level,
+      absl::FunctionRef<void(Gfn block, const RmapHead&)> fn) const;
+  void ForEachWriteTracked(absl::FunctionRef<void(Gfn, uint16_t)> fn) const;
 
  private:
   static constexpr int kLevels = ToInt(kMaxLeafLevel);

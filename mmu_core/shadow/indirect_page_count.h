@@ -42,6 +42,8 @@ class IndirectPageCount {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     return count_.load(std::memory_order_relaxed) != 0;
   }
+  // Exact under mmu_lock in any mode.
+  uint64_t Count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
   std::atomic<uint64_t> count_{0};

@@ -97,6 +97,16 @@ class ObjectCache {
   }
 
   int count() const { return count_; }
+  // For the auditor: the number of objects in the chain, or count() + 1 if
+  // there are more.
+  int CountChain() const {
+    int found = 0;
+    for (const FreeObject* object = head_; object != nullptr && found <= count_;
+         object = object->next) {
+      ++found;
+    }
+    return found;
+  }
 
  private:
   void Push(FreeObject* object) {

@@ -131,6 +131,7 @@ class ShadowPages {
   ShadowZap& zap() { return zap_; }
   UnsyncMarks& unsync() { return unsync_; }
   WriteTracking& tracking() { return tracking_; }
+  const WriteTracking& tracking() const { return tracking_; }
 
  private:
   // Null if there is no such page.

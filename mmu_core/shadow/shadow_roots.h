@@ -117,6 +117,8 @@ class ShadowRoots {
   void FreeOf(Gfn table, MmuCost* cost);
   void FreeAll(MmuCost* cost);
 
+  // --- For the auditor. ---
+
   // A kept root that is not obsolete. A value.
   struct Kept {
     const PageTable& table;
@@ -125,6 +127,26 @@ class ShadowRoots {
     uint16_t pcid;
   };
   std::vector<Kept> KeptRoots() const;
+  // Calls fn(const ShadowPageState&) for each reference to a page as a root: of
+  // the current root, its PAE roots and the kept roots.
+  template <typename Fn>
+  void ForEachReference(Fn fn) const {
+    for (const Root& root : roots_) {
+      if (root.page != nullptr) fn(*root.page);
+    }
+    for (const ShadowPageState* const page : pae_roots_) {
+      if (page != nullptr) fn(*page);
+    }
+  }
+  // Calls fn(const ShadowPage&) for each table that is no shadow page: the PAE
+  // array, the scratch tables and those in stock.
+  template <typename Fn>
+  void ForEachOwnTable(Fn fn) const {
+    for (const ShadowPage* const table : own_tables_) {
+      if (table != nullptr) fn(*table);
+    }
+    spare_tables_.ForEach(fn);
+  }
 
  private:
   // A root with a page, or an empty place.

@@ -10,6 +10,8 @@
 #ifndef MMU_CORE_SHADOW_WRITE_TRACKING_H_
 #define MMU_CORE_SHADOW_WRITE_TRACKING_H_
 
+#include <cstdint>
+
 #include "mmu_core/base/address.h"
 #include "mmu_core/shadow/indirect_page_count.h"
 #include "mmu_core/shadow/shadow_links.h"
@@ -49,6 +51,11 @@ class WriteTracking {
   // after a write to guest memory: if false, pages made from now on see the
   // write (shadow/indirect_page_count.h).
   bool AnyIndirectPages() const { return indirect_pages_.Any(); }
+  // The number of pages with guest PTEs (KVM's indirect_shadow_pages). Exact
+  // under mmu_lock in any mode.
+  uint64_t indirect_pages() const { return indirect_pages_.Count(); }
+  // Lets a test break that number.
+  IndirectPageCount& IndirectPagesForTest() { return indirect_pages_; }
 
  private:
   const ShadowParts parts_;
