@@ -656,23 +656,6 @@ bool DirtyLog::IsToBeCleared(uint32_t slot, uint64_t page) const {
   return log != nullptr && (log->IsOpen(page) || log->IsSealed(page));
 }
 
-bool DirtyLog::CountsAgree() const {
-  MutexLock lock(mu_);
-  uint64_t sealed = 0;
-  std::array<uint64_t, kMaxEpochsInFlight> in_flight = {};
-  for (const std::shared_ptr<SlotLog>& log : AllSlots()) {
-    if (!log->CountsAgree()) return false;
-    sealed += log->sealed_count();
-    for (size_t flight = 0; flight < kMaxEpochsInFlight; ++flight) {
-      in_flight[flight] += log->in_flight_count(flight);
-    }
-  }
-  for (size_t flight = 0; flight < kMaxEpochsInFlight; ++flight) {
-    if (in_flight[flight] != flights_[flight].page_count) return false;
-  }
-  return sealed == sealed_pages_;
-}
-
 uint64_t DirtyLog::open_epoch() const {
   MutexLock lock(mu_);
   return open_epoch_;

@@ -38,6 +38,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -247,9 +248,15 @@ class DirtyLog {
   // (INV-10).
   bool IsToBeCleared(uint32_t slot, uint64_t page) const
       ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
-  // Whether the log's counts match those of its slots, and the slots' counts
-  // match their sets; for the auditor.
-  bool CountsAgree() const ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
+  // For the auditor: call `fault` with a text for each rule that is broken.
+  //   AuditSets    INV-10 of vm/inspect/audit.h: the log's counts are those of
+  //                its slots, and the slots' counts those of their sets.
+  //   AuditEpochs  INV-17: the epochs of flights and slots fit the open epoch,
+  //                the owner is a possible one, and State() tells the truth.
+  void AuditSets(absl::FunctionRef<void(const std::string&)> fault) const
+      ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
+  void AuditEpochs(absl::FunctionRef<void(const std::string&)> fault) const
+      ABSL_LOCKS_EXCLUDED(mu_, look_mu_);
   // The number of the open epoch. Waits for a seal.
   uint64_t open_epoch() const ABSL_LOCKS_EXCLUDED(mu_);
 

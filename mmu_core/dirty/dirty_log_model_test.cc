@@ -349,7 +349,11 @@ class World {
         return NameOf(slot, page) + " is in no set, and differs";
       }
     }
-    return log_->CountsAgree() ? "" : "the counts are not those of the sets";
+    std::string wrong;
+    const auto note = [&](const std::string& fault) { wrong = fault; };
+    log_->AuditSets(note);
+    log_->AuditEpochs(note);
+    return wrong;
   }
 
   std::mt19937 random_;

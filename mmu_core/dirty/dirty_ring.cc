@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cerrno>
+#include <string>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
@@ -96,6 +97,51 @@ void DirtyRing::ForEach(absl::FunctionRef<void(DirtyGfn)> fn) const {
        ++i) {
     const Entry& slot = entries_[i & (size_ - 1)];
     fn({slot.slot, slot.offset});
+  }
+}
+
+void DirtyRing::ForEachCollected(absl::FunctionRef<void(DirtyGfn)> fn) const {
+  const uint32_t reset = reset_index_.load(std::memory_order_acquire);
+  for (uint32_t i = reset; static_cast<int32_t>(fetch_index_ - i) > 0; ++i) {
+    const Entry& slot = entries_[i & (size_ - 1)];
+    fn({slot.slot, slot.offset});
+  }
+}
+
+void DirtyRing::Audit(absl::FunctionRef<void(const std::string&)> fault) const {
+  const uint32_t reset = reset_index_.load(std::memory_order_acquire);
+  const uint32_t dirty = dirty_index_.load(std::memory_order_acquire);
+  if (dirty - reset > size_) {
+    fault(
+        Format("the reset index %d and the dirty index %d are more than %d "
+               "entries apart",
+               reset, dirty, size_));
+    return;
+  }
+  // The fetch index stays behind if user space collects.
+  if (static_cast<int32_t>(dirty - fetch_index_) < 0) {
+    fault(Format("the fetch index %d is beyond the dirty index %d",
+                 fetch_index_, dirty));
+    return;
+  }
+  for (uint32_t n = 0; n < size_; ++n) {
+    const uint32_t index = reset + n;
+    const uint32_t flags =
+        entries_[index & (size_ - 1)].flags.load(std::memory_order_acquire);
+    const bool in_use = n < dirty - reset;
+    const bool passed = static_cast<int32_t>(fetch_index_ - index) > 0;
+    const char* expected = nullptr;
+    if (!in_use && flags != 0) {
+      expected = "free";
+    } else if (in_use && passed && (flags & kCollected) == 0) {
+      expected = "collected";
+    } else if (in_use && (flags == 0 || flags > (kDirty | kCollected))) {
+      expected = "dirty or collected";
+    }
+    if (expected == nullptr) continue;
+    fault(Format("entry %d is %s by the indices, but its flags are %d", index,
+                 std::string(expected), flags));
+    return;
   }
 }
 

@@ -52,6 +52,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -129,6 +130,17 @@ class DirtyRing {
 
   // All entries that are not free, in order.
   void ForEach(absl::FunctionRef<void(DirtyGfn)> fn) const;
+
+  // For the auditor, while no side is active: whether indices and flags agree
+  // (INV-15 of vm/inspect/audit.h). Calls `fault` with a text for each rule that
+  // is broken.
+  void Audit(absl::FunctionRef<void(const std::string&)> fault) const;
+  // All entries that a Collect has passed, in order.
+  void ForEachCollected(absl::FunctionRef<void(DirtyGfn)> fn) const;
+  // Lets a test break the order of the indices.
+  void MoveFetchIndexForTest(int32_t entries) {
+    fetch_index_ += static_cast<uint32_t>(entries);
+  }
 
   // For user space that collects entries itself, without Collect: entry `i` of
   // 0..size() - 1.

@@ -3,22 +3,24 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "mmu_core/base/error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "mmu_core/base/error.h"
 
 namespace mmu {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 constexpr uint32_t kCpuLog = 512;
 
-std::vector<uint64_t> CollectOffsets(DirtyRing& ring) {
+std::vector<uint64_t> CollectOffsets(DirtyRing &ring) {
   std::vector<uint64_t> offsets;
   ring.Collect([&](DirtyGfn page) { offsets.push_back(page.offset); });
   return offsets;
@@ -65,14 +67,17 @@ TEST(DirtyRingTest, TheSoftLimitLeavesRoomForOneExit) {
   EXPECT_EQ(DirtyRing(256, 0).soft_limit(), 256u - 64);
   EXPECT_EQ(DirtyRing(1024, kCpuLog).soft_limit(), 1024u - 64 - 512);
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 191; ++i) ring.Push({0, i});
+  for (uint64_t i = 0; i < 191; ++i)
+    ring.Push({0, i});
   EXPECT_FALSE(ring.SoftFull());
   ring.Push({0, 191});
   EXPECT_TRUE(ring.SoftFull());
-  for (uint64_t i = 0; i < 64; ++i) ring.Push({0, i});
+  for (uint64_t i = 0; i < 64; ++i)
+    ring.Push({0, i});
   CollectOffsets(ring);
   EXPECT_TRUE(ring.SoftFull()) << "collected entries are not free yet";
-  for (int i = 0; i < 64; ++i) ring.TakeCollected();
+  for (int i = 0; i < 64; ++i)
+    ring.TakeCollected();
   EXPECT_TRUE(ring.SoftFull());
   ring.TakeCollected();
   EXPECT_FALSE(ring.SoftFull());
@@ -80,16 +85,19 @@ TEST(DirtyRingTest, TheSoftLimitLeavesRoomForOneExit) {
 
 TEST(DirtyRingDeathTest, AFullRingLosesNothingSilently) {
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 256; ++i) ring.Push({0, i});
+  for (uint64_t i = 0; i < 256; ++i)
+    ring.Push({0, i});
   EXPECT_DEATH(ring.Push({0, 256}), "used");
 }
 
 // Covers: DL-43
 TEST(DirtyRingTest, TakingStopsAtTheFirstEntryThatIsNotCollected) {
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 4; ++i) ring.Push({0, i});
+  for (uint64_t i = 0; i < 4; ++i)
+    ring.Push({0, i});
   // User space collects the entries 0, 1 and 3 and skips entry 2.
-  for (const uint32_t i : {0, 1, 3}) ring.entry(i).flags.fetch_or(2);
+  for (const uint32_t i : {0, 1, 3})
+    ring.entry(i).flags.fetch_or(2);
   EXPECT_EQ(ring.TakeCollected()->offset, 0u);
   EXPECT_EQ(ring.TakeCollected()->offset, 1u);
   EXPECT_EQ(ring.TakeCollected(), absl::nullopt);
@@ -103,10 +111,11 @@ TEST(DirtyRingTest, AThreadThatSeesADirtyEntrySeesAllOfIt) {
   constexpr uint64_t kPushes = 100000;
   DirtyRing ring(256, 0);
   std::atomic<bool> done{false};
-  uint64_t recorded = 0;  // by the harvester, read by the reset
+  uint64_t recorded = 0; // by the harvester, read by the reset
   std::thread vcpu([&] {
     for (uint64_t i = 0; i < kPushes; ++i) {
-      while (ring.SoftFull()) std::this_thread::yield();
+      while (ring.SoftFull())
+        std::this_thread::yield();
       ring.Push({.slot = static_cast<uint32_t>(i), .offset = i * i});
     }
     done.store(true);
@@ -138,5 +147,53 @@ TEST(DirtyRingTest, AThreadThatSeesADirtyEntrySeesAllOfIt) {
   EXPECT_EQ(ring.used(), 0u);
 }
 
-}  // namespace
-}  // namespace mmu
+std::vector<std::string> FaultsOf(const DirtyRing &ring) {
+  std::vector<std::string> faults;
+  ring.Audit([&](const std::string &fault) { faults.push_back(fault); });
+  return faults;
+}
+
+TEST(DirtyRingTest, AnAuditFindsFlagsThatDoNotFitTheirPlace) {
+  DirtyRing ring(256, 0);
+  for (uint64_t i = 0; i < 4; ++i)
+    ring.Push({0, i});
+  EXPECT_THAT(CollectOffsets(ring), ElementsAre(0, 1, 2, 3));
+  ring.TakeCollected();
+  ring.Push({0, 4});
+  // One free entry, three collected, one dirty.
+  EXPECT_THAT(FaultsOf(ring), IsEmpty());
+  std::vector<uint64_t> collected;
+  ring.ForEachCollected(
+      [&](DirtyGfn page) { collected.push_back(page.offset); });
+  EXPECT_THAT(collected, ElementsAre(1, 2, 3));
+
+  const auto with_flags = [&](uint32_t i, uint32_t flags) {
+    const uint32_t before = ring.entry(i).flags.exchange(flags);
+    const std::vector<std::string> faults = FaultsOf(ring);
+    ring.entry(i).flags.store(before);
+    return faults;
+  };
+  EXPECT_THAT(with_flags(2, DirtyRing::kDirty),
+              ElementsAre("entry 2 is collected by the indices, but its flags "
+                          "are 1"));
+  EXPECT_THAT(with_flags(4, 0), ElementsAre("entry 4 is dirty or collected by "
+                                            "the indices, but its flags are "
+                                            "0"));
+  EXPECT_THAT(with_flags(5, DirtyRing::kDirty),
+              ElementsAre("entry 5 is free by the indices, but its flags are "
+                          "1"));
+  // User space may collect by itself.
+  EXPECT_THAT(with_flags(4, DirtyRing::kDirty | DirtyRing::kCollected),
+              IsEmpty());
+}
+
+TEST(DirtyRingTest, AnAuditFindsAFetchIndexBeyondTheDirtyOne) {
+  DirtyRing ring(256, 0);
+  ring.Push({0, 0});
+  ring.MoveFetchIndexForTest(2);
+  EXPECT_THAT(FaultsOf(ring), ElementsAre("the fetch index 2 is beyond the "
+                                          "dirty index 1"));
+}
+
+} // namespace
+} // namespace mmu

@@ -85,6 +85,13 @@ class LogOwner {
   absl::StatusOr<Acquired> Acquire(const LogClaim& claim, Force force,
                                    MonotonicTime now);
 
+  // For the auditor: the owner's key is not a former one, its lease is positive,
+  // and no call of it is older than its ownership.
+  bool IsConsistent() const {
+    return !IsFormer(claim_.key) && claim_.lease > absl::ZeroDuration() &&
+           last_call_ >= since_ && former_keys_.size() <= kMaxFormerKeys;
+  }
+
   // The number of former keys that are remembered. An older key counts as a
   // stranger's, which is refused as well.
   static constexpr size_t kMaxFormerKeys = 1024;

@@ -6,6 +6,7 @@
 
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
+#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 
 namespace mmu {
@@ -167,21 +168,33 @@ bool SlotLog::IsUndelivered(uint64_t page) const {
   return false;
 }
 
-bool SlotLog::CountsAgree() const {
-  if (sealed_->CountDirty() != sealed_count_) return false;
-  bool agree = true;
+void SlotLog::AuditSets(
+    absl::FunctionRef<void(const std::string&)> fault) const {
+  if (const uint64_t sealed = sealed_->CountDirty(); sealed != sealed_count_) {
+    fault(Format("slot %d has %d sealed pages, but counts %d", slot_, sealed,
+                 sealed_count_));
+  }
   for (size_t flight = 0; flight < kMaxEpochsInFlight; ++flight) {
     uint64_t count = 0;
+    uint64_t twice = 0;
     in_flight_[flight]->ForEachNonZeroWord(
         0, word_count(), [&](uint64_t i, uint64_t bits) {
           count += CountBits(bits);
           for (size_t other = 0; other < flight; ++other) {
-            agree = agree && (in_flight_[other]->Word(i) & bits) == 0;
+            twice += CountBits(in_flight_[other]->Word(i) & bits);
           }
         });
-    agree = agree && count == counts_[flight];
+    if (count != counts_[flight]) {
+      fault(Format("slot %d has %d pages in flight in set %d, but counts %d",
+                   slot_, count, flight, counts_[flight]));
+    }
+    if (twice != 0) {
+      fault(
+          Format("slot %d has %d pages in flight in set %d that are in "
+                 "flight in another set, too",
+                 slot_, twice, flight));
+    }
   }
-  return agree;
 }
 
 }  // namespace mmu

@@ -49,8 +49,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
 
@@ -147,9 +149,12 @@ class SlotLog {
   bool IsInFlight(size_t flight, uint64_t page) const {
     return in_flight_[flight]->Test(page);
   }
-  // Whether the counts match the sets, and no page is in flight twice; for the
-  // auditor. Takes time in proportion to the pages in the sets.
-  bool CountsAgree() const;
+  // For the auditor: calls `fault` with a text for each way in which the counts
+  // do not match the sets, or a page is in flight twice. Takes time in
+  // proportion to the pages in the sets.
+  void AuditSets(absl::FunctionRef<void(const std::string&)> fault) const;
+  // The set that vCPUs mark in, for the auditor.
+  const DirtyBitmap* open() const { return open_.get(); }
   bool IsOpen(uint64_t page) const { return open_->Test(page); }
   bool IsSealed(uint64_t page) const { return sealed_->Test(page); }
 

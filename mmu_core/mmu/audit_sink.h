@@ -1,9 +1,10 @@
 // The interface through which a VM's MMUs report to the auditor.
 //
-// An MMU has only its own tables. The frame that a leaf may map, and whether
-// the next write through the leaf would be logged, depend on the VM's memslots
-// and logs. So each MMU checks its own invariants and passes every leaf to the
-// sink, which checks the VM's invariants.
+// An MMU has only its own tables. The frame that a leaf may map, whether the
+// next write through the leaf would be logged, and which vCPUs use a root
+// depend on the VM's memslots, logs and vCPUs. So each MMU checks its own
+// invariants and passes what it finds to the sink, which checks the VM's
+// invariants.
 
 #ifndef MMU_CORE_MMU_AUDIT_SINK_H_
 #define MMU_CORE_MMU_AUDIT_SINK_H_
@@ -12,9 +13,13 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/memory/memslot.h"
+#include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 
@@ -32,6 +37,24 @@ struct AuditedLeaf {
   bool known_to_cpu_logs = false;
 };
 
+// An entry that is not present, but not empty either. A value.
+struct AuditedNonPresent {
+  int as_id = 0;
+  // The gfn that the entry's place stands for; nullopt if a guest's table
+  // decides.
+  absl::optional<Gfn> gfn;
+  Level level = Level::k4K;
+  Spte spte;
+};
+
+// A table of a guest, which has a shadow page. A value.
+struct AuditedGuestTable {
+  int as_id = 0;
+  Gfn gfn;                   // of the guest's table
+  Level level = Level::k4K;  // of the shadow page
+  bool unsync = false;       // the guest may write the table
+};
+
 // Externally synchronised: belongs to the auditor's thread.
 class AuditSink {
  public:
@@ -46,6 +69,17 @@ class AuditSink {
   virtual void Report(int invariant, std::string what) = 0;
 
   virtual void CheckLeaf(const AuditedLeaf& leaf) = 0;
+  virtual void CheckNonPresent(const AuditedNonPresent& entry) = 0;
+  virtual void CheckGuestTable(const AuditedGuestTable& table) = 0;
+  // A table in use, which must have no other use.
+  virtual void CheckTable(const ShadowPage& page) = 0;
+
+  // The number of references that vCPUs have to the root with this table;
+  // nullopt if that is not known. To be called once for each root.
+  virtual absl::optional<int> RootReferences(const PageTable& table) = 0;
+
+  // Calls `fn` for each memslot of all address spaces.
+  virtual void ForEachSlot(absl::FunctionRef<void(const Memslot&)> fn) = 0;
 
   // Count the audited tables and pages.
   virtual void CountTables(uint64_t tables) = 0;

@@ -7,6 +7,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/stats/shadow_counters.h"
+#include "mmu_core/testing/shadow_audit_test_util.h"
 #include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
@@ -15,6 +16,7 @@ namespace {
 using ::mmu::testing::DirectRole;
 using ::mmu::testing::IndirectRole;
 using ::mmu::testing::ShadowFixture;
+using ::mmu::testing::ShadowTestAudit;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -36,23 +38,20 @@ class ShadowAuditTest : public ::testing::Test, protected ShadowFixture {
 
 TEST_F(ShadowAuditTest, ATreeAsItShouldBeIsInOrder) {
   MarkUnsync(table_);
-  const ShadowAuditReport report =
-      AuditShadowPages(lock_, pages_.set(), Parts());
-  EXPECT_EQ(AuditFindings(), "");
-  EXPECT_EQ(report.pages_checked, 3u);
-  EXPECT_EQ(report.leafs[1], 2u);
-  EXPECT_EQ(report.leafs[2], 1u);
-  EXPECT_EQ(report.leafs[3], 0u);
+  ShadowTestAudit audit(vm_);
+  EXPECT_EQ(audit.Run(lock_, pages_, Parts(), nullptr), "");
+  EXPECT_EQ(audit.pages(), 3u);
+  EXPECT_EQ(audit.leafs(), 3u);
 }
 
 TEST_F(ShadowAuditTest, AParentThatPointsElsewhereIsFound) {
   const Spte link = directory_.EntryAt(2).Load();
   directory_.EntryAt(2).Store(Spte::Initial());
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-2: page of gfn 0x3 level 1: "
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-1: page of gfn 0x3 level 1: "
                                          "has a parent"));
   directory_.EntryAt(2).Store(link);
   directory_.EntryAt(6).Store(link);
-  EXPECT_THAT(AuditFindings(), HasSubstr("a parent 0 times"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("does not have it as a parent"));
   directory_.EntryAt(6).Store(Spte::Initial());
 }
 
@@ -60,14 +59,14 @@ TEST_F(ShadowAuditTest, ALeafThatIsNotInItsRmapIsFound) {
   table_.SetTranslation(9, {Gfn(702), kAllRights});
   table_.EntryAt(9).Store(LeafTo(table_, 702));
   EXPECT_THAT(AuditFindings(),
-              AllOf(HasSubstr("INV-3"), HasSubstr("gfn 0x2be 0 times")));
+              AllOf(HasSubstr("INV-11"), HasSubstr("gfn 0x2be 0 times")));
   table_.EntryAt(9).Store(Spte::Initial());
 
   const Spte leaf = table_.EntryAt(3).Load();
   ShadowPageState& alias = Page(4, IndirectRole(1));
   Map(alias, 0, 700);
   table_.EntryAt(3).Store(Spte::Initial());
-  EXPECT_THAT(AuditFindings(), HasSubstr("gfn 0x2bc has something else"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("gfn 0x2bc level 1 has something else"));
   table_.EntryAt(3).Store(leaf);
 }
 
@@ -77,14 +76,14 @@ TEST_F(ShadowAuditTest, AWritableGuestTableIsFound) {
   const Spte read_only = table_.EntryAt(3).Load();
   EXPECT_EQ(AuditFindings(), "");
   table_.EntryAt(3).Store(writable);
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-4"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-9"));
   MarkUnsync(page);
   EXPECT_EQ(AuditFindings(), "") << "the guest may write it now";
   table_.EntryAt(3).Store(read_only);
 
   Page(701, IndirectRole(2));
   table_.EntryAt(4).Store(LeafTo(table_, 701));
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-4"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-9"));
   table_.EntryAt(4).Store(
       SpteFormat::Ept().WithoutMmuWrite(LeafTo(table_, 701)));
 }
@@ -100,7 +99,7 @@ TEST_F(ShadowAuditTest, AMissingUnsyncMarkIsFound) {
   MarkUnsync(table_);
   root_.unsync_child_bitmap.reset(1);
   root_.unsync_children = 0;
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-5: page of gfn 0x2"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-12: page of gfn 0x2"));
   root_.unsync_child_bitmap.set(1);
   EXPECT_THAT(AuditFindings(), HasSubstr("has 1 bits set, but counts 0"));
   root_.unsync_children = 1;
@@ -108,10 +107,10 @@ TEST_F(ShadowAuditTest, AMissingUnsyncMarkIsFound) {
 
 TEST_F(ShadowAuditTest, WrongCountersAreFound) {
   ShadowCounters::Add(counters_.shadow.mmu_unsync);
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-6: mmu_unsync is 1"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-12: mmu_unsync is 1"));
   ShadowCounters::Subtract(counters_.shadow.mmu_unsync);
   ShadowCounters::Subtract(counters_.shadow.mmu_shadow_pages);
-  EXPECT_THAT(AuditFindings(), HasSubstr("INV-6: mmu_shadow_pages is 2"));
+  EXPECT_THAT(AuditFindings(), HasSubstr("INV-13: mmu_shadow_pages is 2"));
   ShadowCounters::Add(counters_.shadow.mmu_shadow_pages);
 }
 

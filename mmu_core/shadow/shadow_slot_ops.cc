@@ -1,11 +1,8 @@
 #include "mmu_core/shadow/shadow_slot_ops.h"
 
-#include "mmu_core/mmu/leaf_count.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_page_list.h"
-#include "mmu_core/shadow/shadow_page_set.h"
-#include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/sync/refill.h"
 #include "mmu_core/sync/spin.h"
@@ -154,34 +151,8 @@ bool ShadowSlotOps::List(ShadowPageLister& listing) const {
 }
 
 void ShadowSlotOps::Audit(const MmuWriteLocked& lock, AuditSink& sink) const {
-  const ShadowParts& parts = parts_.shadow.parts();
-  const ShadowPageSet& pages = parts_.shadow.pages().set();
-  const ShadowAuditReport report = AuditShadowPages(lock, pages, parts);
-  for (const std::string& violation : report.violations) {
-    sink.Report(9, violation);
-  }
-  sink.CountShadowPages(report.pages_checked);
-  uint64_t nx_listed = 0;
-  LeafCount leafs;
-  for (const ShadowPageState* page = pages.active().newest(); page != nullptr;
-       page = page->older) {
-    nx_listed += page->page->nx_listed;
-    for (int i = 0; i < kEntriesPerTable; ++i) {
-      const Spte spte = page->EntryAt(i).Load();
-      if (!spte.IsPresentLeaf(page->level())) continue;
-      leafs.Add(page->level());
-      sink.CheckLeaf({.as_id = page->page->role.as_id(),
-                      .gfn = page->TranslationOf(i).gfn,
-                      .level = page->level(),
-                      .spte = spte,
-                      .format = parts.FormatOf(*page)});
-    }
-  }
-  leafs.Compare(kind(), parts.counters, sink);
-  if (parts_.nx_huge_pages.count() != nx_listed) {
-    sink.Violation(8, "%d shadow pages are listed as executed, a walk finds %d",
-                   parts_.nx_huge_pages.count(), nx_listed);
-  }
+  AuditShadow(lock, parts_.shadow.pages(), parts_.shadow.parts(),
+              &parts_.nx_huge_pages, sink);
 }
 
 }  // namespace mmu

@@ -1,9 +1,11 @@
 #include "mmu_core/tdp/tdp_audit.h"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
+#include "absl/types/optional.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/mmu/leaf_count.h"
@@ -24,6 +26,7 @@ class TdpAuditor {
       : tdp_(tdp), format_(tdp.format()), sink_(sink) {}
 
   void Run(const MmuCounters& counters, const NxHugePageList& listed) {
+    NoteListed(listed);
     const RootList& roots = tdp_.roots();
     for (TdpRoot* root = roots.FirstRcu(RootFilter::kAll, RootList::kAnyAsId);
          root != nullptr;
@@ -36,16 +39,52 @@ class TdpAuditor {
                       counters.Tables(), tables_);
     }
     leafs_by_level_.Compare(MmuKind::kTdp, counters, sink_);
+    CheckListed(listed);
+  }
+
+ private:
+  void NoteListed(const NxHugePageList& listed) {
+    uint64_t on_list = 0;
+    listed.ForEach([&](const ShadowPage& page) {
+      ++on_list;
+      on_nx_list_.insert(&page);
+    });
+    if (on_list != listed.count() || on_nx_list_.size() != on_list) {
+      sink_.Violation(8, "%d tables are counted as listed, %d are on the list",
+                      listed.count(), on_list);
+    }
+  }
+
+  // After the walk, which has taken each listed table that it found out of
+  // on_nx_list_.
+  void CheckListed(const NxHugePageList& listed) {
     if (listed.count() != nx_listed_) {
       sink_.Violation(8, "%d tables are listed as executed, a walk finds %d",
                       listed.count(), nx_listed_);
     }
+    if (!on_nx_list_.empty()) {
+      sink_.Violation(8, "%d tables are listed as executed, but not linked",
+                      on_nx_list_.size());
+    }
   }
 
- private:
+  // A root has one reference of each vCPU that runs on it and, while it is
+  // valid, one of the MMU (TDP-03).
+  void CheckReferences(const TdpRoot& root) {
+    const absl::optional<int> of_vcpus = sink_.RootReferences(*root.table());
+    if (!of_vcpus.has_value()) return;
+    const int expected = *of_vcpus + (root.IsInvalid() ? 0 : 1);
+    if (root.references() == expected) return;
+    sink_.Violation(7, "root %d has %d references, but vCPUs and MMU have %d",
+                    root.id(), root.references(), expected);
+  }
+
   void CheckRoot(const TdpRoot& root) {
-    if (RootList::RefCountForTest(root) < 1) {
-      sink_.Violation(7, "root %d is listed without a reference", root.id());
+    CheckReferences(root);
+    sink_.CheckTable(*TablePool::DescriptorOf(root.table()));
+    if (!root.IsInvalid() && !valid_roles_.insert(root.role().word()).second) {
+      sink_.Violation(7, "root %d has the role of another valid root",
+                      root.id());
     }
     const uint64_t leafs_before = leafs_;
     CheckTable(root, *TablePool::DescriptorOf(root.table()));
@@ -66,7 +105,12 @@ class TdpAuditor {
                         ToInt(level));
         continue;
       }
-      if (!spte.IsPresent()) continue;
+      if (!spte.IsPresent()) {
+        if (spte == Spte::Initial()) continue;
+        sink_.CheckNonPresent(
+            {.as_id = root.as_id(), .gfn = gfn, .level = level, .spte = spte});
+        continue;
+      }
       if (const std::string_view why = format_.WhyIllegal(spte, level);
           !why.empty()) {
         sink_.Violation(3, "gfn 0x%x level %d spte 0x%x: %s", gfn.value(),
@@ -105,8 +149,22 @@ class TdpAuditor {
           "hanging there",
           gfn.value(), ToInt(level));
     }
-    nx_listed_ += child.nx_listed;
+    sink_.CheckTable(child);
+    CheckNxMarks(child);
     CheckTable(root, child);
+  }
+
+  void CheckNxMarks(const ShadowPage& page) {
+    nx_listed_ += page.nx_listed;
+    const bool on_list = on_nx_list_.erase(&page) != 0;
+    if (on_list == page.nx_listed &&
+        (!on_list || page.nx_huge_page_disallowed.load())) {
+      return;
+    }
+    sink_.Violation(8,
+                    "the table of gfn 0x%x level %d is listed as executed, "
+                    "or marked so, but not both",
+                    page.gfn.value(), page.role.level_number());
   }
 
   const TdpMmu& tdp_;
@@ -115,7 +173,9 @@ class TdpAuditor {
   uint64_t tables_ = 0;
   uint64_t leafs_ = 0;
   LeafCount leafs_by_level_;
-  uint64_t nx_listed_ = 0;
+  uint64_t nx_listed_ = 0;  // marked as listed
+  std::set<const ShadowPage*> on_nx_list_;
+  std::set<uint32_t> valid_roles_;
 };
 
 }  // namespace

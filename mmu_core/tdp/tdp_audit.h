@@ -1,5 +1,6 @@
-// The TDP MMU's part of an audit: INV-1, INV-3 and INV-7 of its tables, INV-2
-// of its leafs, INV-8 of its list of executed tables (vm/inspect/audit.h).
+// The TDP MMU's part of an audit (vm/inspect/audit.h): INV-1, INV-3 and INV-7
+// of its tables, INV-2 of its leafs, INV-8 of its list of executed tables. It
+// passes leafs and MMIO SPTEs on.
 
 #ifndef MMU_CORE_TDP_TDP_AUDIT_H_
 #define MMU_CORE_TDP_TDP_AUDIT_H_

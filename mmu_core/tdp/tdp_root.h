@@ -43,6 +43,9 @@ class TdpRoot {
   // as a hint without one.
   bool IsInvalid() const { return invalid_.load(std::memory_order_acquire); }
 
+  // The number of references; meaningful only while none is taken or dropped.
+  int references() const { return refs_.load(std::memory_order_relaxed); }
+
  private:
   friend class RootList;
   friend class RootRef;
@@ -124,11 +127,6 @@ class RootList {
   RootRef TakeScheduled();
   // Drops the MMU's reference. REQUIRES: invalid and zapped.
   void PutMmuReference(TdpRoot& root);
-
-  // The reference count of `root`, for tests of the life cycle.
-  static int RefCountForTest(const TdpRoot& root) {
-    return root.refs_.load(std::memory_order_relaxed);
-  }
 
  private:
   friend class RootRef;

@@ -37,7 +37,7 @@ using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 
-int Refs(const TdpRoot& root) { return RootList::RefCountForTest(root); }
+int Refs(const TdpRoot& root) { return root.references(); }
 
 // A RootList without a VM.
 class TdpRootTest : public ::testing::Test {

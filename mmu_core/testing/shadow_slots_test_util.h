@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
@@ -25,6 +26,9 @@ class ShadowTestSlots : public ShadowVm {
       if (slot->as_id == as_id && slot->Contains(gfn)) return slot.get();
     }
     return nullptr;
+  }
+  void ForEachSlot(absl::FunctionRef<void(const Memslot&)> fn) const {
+    for (const auto& slot : slots_) fn(*slot);
   }
 
  protected:

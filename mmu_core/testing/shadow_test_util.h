@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/str_join.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
@@ -24,13 +23,13 @@
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/object_pool.h"
-#include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_links.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/shadow_audit_test_util.h"
 #include "mmu_core/testing/shadow_slots_test_util.h"
 #include "mmu_core/tlb/remote_flush.h"
 
@@ -185,8 +184,7 @@ class ShadowFixture {
 
   // The auditor's findings, one per line; "" if there are none.
   std::string AuditFindings() {
-    return absl::StrJoin(
-        AuditShadowPages(lock_, pages_.set(), Parts()).violations, "\n");
+    return ShadowTestAudit(vm_).Run(lock_, pages_, Parts(), nullptr);
   }
 
   ShadowParts Parts() {

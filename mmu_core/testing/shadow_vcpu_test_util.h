@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_join.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
@@ -42,7 +41,6 @@
 #include "mmu_core/rmap/pte_list_pool.h"
 #include "mmu_core/shadow/guest_context.h"
 #include "mmu_core/shadow/object_pool.h"
-#include "mmu_core/shadow/shadow_audit.h"
 #include "mmu_core/shadow/shadow_caches.h"
 #include "mmu_core/shadow/shadow_faults.h"
 #include "mmu_core/shadow/shadow_leaf.h"
@@ -57,6 +55,7 @@
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/shadow_audit_test_util.h"
 #include "mmu_core/testing/shadow_slots_test_util.h"
 #include "mmu_core/tlb/remote_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -197,8 +196,8 @@ struct ShadowTestVm {
   // The auditor's findings, one per line; "" if there are none.
   std::string AuditFindings() {
     MmuWriteLocked lock(mmu_lock, LockOp::kZap);
-    return absl::StrJoin(
-        AuditShadowPages(lock, pages.set(), parts()).violations, "\n");
+    return ShadowTestAudit(memory).Run(lock, pages, parts(),
+                                       &nx_huge_pages.of(MmuKind::kShadow));
   }
   // The pages that shadow the guest's table at `gfn`.
   std::vector<ShadowPageState*> PagesOf(uint64_t gfn) {

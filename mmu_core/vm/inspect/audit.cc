@@ -9,18 +9,25 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
 #include "mmu_core/paging/access_rights.h"
+#include "mmu_core/mmu/guest_table_audit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tlb/paging_structure_cache.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/inspect/log_audit.h"
+#include "mmu_core/vm/inspect/slot_audit.h"
+#include "mmu_core/vm/inspect/table_audit.h"
 #include "mmu_core/vm/vcpu/audited_tlb.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
@@ -33,7 +40,7 @@ constexpr size_t kMaxViolations = 64;
 class Auditor final : public AuditSink {
  public:
   Auditor(VmCore& vm, const std::vector<std::unique_ptr<Vcpu>>& vcpus)
-      : vm_(vm), vcpus_(vcpus) {}
+      : vm_(vm), vcpus_(vcpus), tables_(vcpus, *this) {}
 
   AuditReport Run() {
     MutexLock slots(vm_.slots.slots_lock);
@@ -45,11 +52,22 @@ class Auditor final : public AuditSink {
         in_rings_.insert({page.slot, page.offset});
       });
     }
-    for (const auto& vcpu : vcpus_) CheckCpuDirtyLog(*vcpu);
+    for (const auto& vcpu : vcpus_) {
+      if (vcpu->pml() == nullptr) continue;
+      vcpu->pml()->ForEach(
+          [this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });
+    }
+    AuditLogs(vm_, vcpus_, *this);
+    AuditMemslots(vm_, *this);
     MmuWriteLocked lock(vm_.mmu_lock, LockOp::kAge);
     RcuReadGuard rcu;
     vm_.mmus.Audit(lock, *this);
-    CheckCounts();
+    guest_tables_.Check(*this);
+    tables_.Check(vm_);
+    if (!vm_.nx_huge_pages.mitigated() && vm_.nx_huge_pages.count() != 0) {
+      Violation(8, "%d tables are listed as executed without the mitigation",
+                vm_.nx_huge_pages.count());
+    }
     for (const auto& vcpu : vcpus_) {
       for (const AuditedTlb& tlb : vcpu->AuditedTlbs()) CheckTlb(*vcpu, tlb);
     }
@@ -57,19 +75,6 @@ class Auditor final : public AuditSink {
   }
 
  private:
-  // Collects the entries of a CPU's dirty log, which count as marked. Reports a
-  // log that is not on while memslots log, or on while none does.
-  void CheckCpuDirtyLog(const Vcpu& vcpu) {
-    if (vcpu.pml() == nullptr) return;
-    vcpu.pml()->ForEach([this](Gpa gpa) { in_cpu_logs_.insert(ToGfn(gpa)); });
-    if (vcpu.cpu_dirty_log_on() != (vm_.logging_slots.load() != 0) &&
-        (vcpu.gate().pending_requests() & kUpdateCpuDirtyLog) == 0) {
-      Violation(5, "the CPU's log of vCPU %d is %s, but %d slots log",
-                vcpu.index(), vcpu.cpu_dirty_log_on() ? "on" : "off",
-                vm_.logging_slots.load());
-    }
-  }
-
   // The checks of a leaf that apply to every MMU.
   void CheckLeaf(const AuditedLeaf& leaf) override {
     ++report_.leafs_checked;
@@ -80,6 +85,8 @@ class Auditor final : public AuditSink {
                 leaf.gfn.value(), ToInt(leaf.level));
       return;
     }
+    // Without shadow pages no guest's table is known.
+    if (vm_.shadow != nullptr) guest_tables_.AddLeaf(leaf);
     CheckMapping(leaf, *slot);
     if (slot->dirty_log_enabled() && leaf.spte.IsWritable() &&
         !CpuLogsNextWrite(leaf)) {
@@ -138,6 +145,24 @@ class Auditor final : public AuditSink {
     }
   }
 
+  // slots_lock is held from the beginning to the end of the audit, in Run.
+  void CheckNonPresent(const AuditedNonPresent& entry) override
+      ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    AuditMmioSpte(vm_, entry, *this);
+  }
+  void CheckGuestTable(const AuditedGuestTable& table) override {
+    guest_tables_.AddTable(table);
+  }
+  void CheckTable(const ShadowPage& page) override { tables_.Add(page); }
+  absl::optional<int> RootReferences(const PageTable& table) override {
+    return tables_.TakeRootReferences(table);
+  }
+  void ForEachSlot(absl::FunctionRef<void(const Memslot&)> fn) override {
+    for (int as_id = 0; as_id < vm_.slots.address_spaces(); ++as_id) {
+      for (const Memslot* slot : vm_.slots.Active(as_id).slots()) fn(*slot);
+    }
+  }
+
   void CountTables(uint64_t tables) override {
     report_.tables_checked += tables;
   }
@@ -179,13 +204,6 @@ class Auditor final : public AuditSink {
                   gfn.value(), slot.id, ToInt(level));
         return;
       }
-    }
-  }
-
-  void CheckCounts() {
-    const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
-    if (log != nullptr && !log->log.CountsAgree()) {
-      Violation(10, "the counts of the dirty log are not those of its sets");
     }
   }
 
@@ -326,6 +344,8 @@ class Auditor final : public AuditSink {
   VmCore& vm_;
   const std::vector<std::unique_ptr<Vcpu>>& vcpus_;
   AuditReport report_;
+  TableAudit tables_;
+  GuestTableAudit guest_tables_;
   std::set<std::pair<uint32_t, uint64_t>> in_rings_;  // slot, offset
   std::set<Gfn> in_cpu_logs_;
   Level leaf_level_ = Level::k4K;
