@@ -132,8 +132,8 @@ class DirtyRing {
   void ForEach(absl::FunctionRef<void(DirtyGfn)> fn) const;
 
   // For the auditor, while no side is active: whether indices and flags agree
-  // (INV-15 of vm/inspect/audit.h). Calls `fault` with a text for each rule that
-  // is broken.
+  // (INV-15 of vm/inspect/audit.h). Calls `fault` with a text for each rule
+  // that is broken.
   void Audit(absl::FunctionRef<void(const std::string&)> fault) const;
   // All entries that a Collect has passed, in order.
   void ForEachCollected(absl::FunctionRef<void(DirtyGfn)> fn) const;

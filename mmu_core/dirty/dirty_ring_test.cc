@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "absl/types/optional.h"
-#include "mmu_core/base/error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
 
 namespace mmu {
 namespace {
@@ -20,7 +20,7 @@ using ::testing::IsEmpty;
 
 constexpr uint32_t kCpuLog = 512;
 
-std::vector<uint64_t> CollectOffsets(DirtyRing &ring) {
+std::vector<uint64_t> CollectOffsets(DirtyRing& ring) {
   std::vector<uint64_t> offsets;
   ring.Collect([&](DirtyGfn page) { offsets.push_back(page.offset); });
   return offsets;
@@ -67,17 +67,14 @@ TEST(DirtyRingTest, TheSoftLimitLeavesRoomForOneExit) {
   EXPECT_EQ(DirtyRing(256, 0).soft_limit(), 256u - 64);
   EXPECT_EQ(DirtyRing(1024, kCpuLog).soft_limit(), 1024u - 64 - 512);
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 191; ++i)
-    ring.Push({0, i});
+  for (uint64_t i = 0; i < 191; ++i) ring.Push({0, i});
   EXPECT_FALSE(ring.SoftFull());
   ring.Push({0, 191});
   EXPECT_TRUE(ring.SoftFull());
-  for (uint64_t i = 0; i < 64; ++i)
-    ring.Push({0, i});
+  for (uint64_t i = 0; i < 64; ++i) ring.Push({0, i});
   CollectOffsets(ring);
   EXPECT_TRUE(ring.SoftFull()) << "collected entries are not free yet";
-  for (int i = 0; i < 64; ++i)
-    ring.TakeCollected();
+  for (int i = 0; i < 64; ++i) ring.TakeCollected();
   EXPECT_TRUE(ring.SoftFull());
   ring.TakeCollected();
   EXPECT_FALSE(ring.SoftFull());
@@ -85,19 +82,16 @@ TEST(DirtyRingTest, TheSoftLimitLeavesRoomForOneExit) {
 
 TEST(DirtyRingDeathTest, AFullRingLosesNothingSilently) {
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 256; ++i)
-    ring.Push({0, i});
+  for (uint64_t i = 0; i < 256; ++i) ring.Push({0, i});
   EXPECT_DEATH(ring.Push({0, 256}), "used");
 }
 
 // Covers: DL-43
 TEST(DirtyRingTest, TakingStopsAtTheFirstEntryThatIsNotCollected) {
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 4; ++i)
-    ring.Push({0, i});
+  for (uint64_t i = 0; i < 4; ++i) ring.Push({0, i});
   // User space collects the entries 0, 1 and 3 and skips entry 2.
-  for (const uint32_t i : {0, 1, 3})
-    ring.entry(i).flags.fetch_or(2);
+  for (const uint32_t i : {0, 1, 3}) ring.entry(i).flags.fetch_or(2);
   EXPECT_EQ(ring.TakeCollected()->offset, 0u);
   EXPECT_EQ(ring.TakeCollected()->offset, 1u);
   EXPECT_EQ(ring.TakeCollected(), absl::nullopt);
@@ -111,11 +105,10 @@ TEST(DirtyRingTest, AThreadThatSeesADirtyEntrySeesAllOfIt) {
   constexpr uint64_t kPushes = 100000;
   DirtyRing ring(256, 0);
   std::atomic<bool> done{false};
-  uint64_t recorded = 0; // by the harvester, read by the reset
+  uint64_t recorded = 0;  // by the harvester, read by the reset
   std::thread vcpu([&] {
     for (uint64_t i = 0; i < kPushes; ++i) {
-      while (ring.SoftFull())
-        std::this_thread::yield();
+      while (ring.SoftFull()) std::this_thread::yield();
       ring.Push({.slot = static_cast<uint32_t>(i), .offset = i * i});
     }
     done.store(true);
@@ -147,16 +140,15 @@ TEST(DirtyRingTest, AThreadThatSeesADirtyEntrySeesAllOfIt) {
   EXPECT_EQ(ring.used(), 0u);
 }
 
-std::vector<std::string> FaultsOf(const DirtyRing &ring) {
+std::vector<std::string> FaultsOf(const DirtyRing& ring) {
   std::vector<std::string> faults;
-  ring.Audit([&](const std::string &fault) { faults.push_back(fault); });
+  ring.Audit([&](const std::string& fault) { faults.push_back(fault); });
   return faults;
 }
 
 TEST(DirtyRingTest, AnAuditFindsFlagsThatDoNotFitTheirPlace) {
   DirtyRing ring(256, 0);
-  for (uint64_t i = 0; i < 4; ++i)
-    ring.Push({0, i});
+  for (uint64_t i = 0; i < 4; ++i) ring.Push({0, i});
   EXPECT_THAT(CollectOffsets(ring), ElementsAre(0, 1, 2, 3));
   ring.TakeCollected();
   ring.Push({0, 4});
@@ -195,5 +187,5 @@ TEST(DirtyRingTest, AnAuditFindsAFetchIndexBeyondTheDirtyOne) {
                                           "dirty index 1"));
 }
 
-} // namespace
-} // namespace mmu
+}  // namespace
+}  // namespace mmu

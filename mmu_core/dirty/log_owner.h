@@ -85,8 +85,8 @@ class LogOwner {
   absl::StatusOr<Acquired> Acquire(const LogClaim& claim, Force force,
                                    MonotonicTime now);
 
-  // For the auditor: the owner's key is not a former one, its lease is positive,
-  // and no call of it is older than its ownership.
+  // For the auditor: the owner's key is not a former one, its lease is
+  // positive, and no call of it is older than its ownership.
   bool IsConsistent() const {
     return !IsFormer(claim_.key) && claim_.lease > absl::ZeroDuration() &&
            last_call_ >= since_ && former_keys_.size() <= kMaxFormerKeys;

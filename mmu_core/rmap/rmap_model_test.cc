@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "gtest/gtest.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/rmap/pte_list_cache.h"
 #include "mmu_core/rmap/pte_list_desc.h"
@@ -18,7 +19,6 @@
 #include "mmu_core/rmap/rmap_test_util.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "gtest/gtest.h"
 
 namespace mmu {
 namespace {
@@ -26,14 +26,14 @@ namespace {
 using ::mmu::testing::ContentsOf;
 using ::mmu::testing::DescsOf;
 
-using Contents = std::multiset<const SpteSlot *>;
+using Contents = std::multiset<const SpteSlot*>;
 
 constexpr int kSteps = 5000;
 constexpr size_t kRmaps = 4;
 constexpr size_t kSptes = 300;
 
 class RmapModelTest : public ::testing::TestWithParam<uint32_t> {
-protected:
+ protected:
   size_t Random(size_t n) { return random_() % n; }
 
   // Fills the cache without the lock, which the test holds otherwise. Not
@@ -47,8 +47,7 @@ protected:
   // Adds a random SPTE to `rmap`, unless an rmap has it already.
   void AddOne(size_t rmap) {
     const size_t i = Random(kSptes);
-    if (owner_[i] != kNone)
-      return;
+    if (owner_[i] != kNone) return;
     TopUp();
     const uint64_t before =
         rmaps_[rmap].Add(lock_, sptes_[i], cache_, counters_);
@@ -60,8 +59,7 @@ protected:
   // Removes a random SPTE from its rmap, if it is in one.
   void RemoveOne() {
     const size_t i = Random(kSptes);
-    if (owner_[i] == kNone)
-      return;
+    if (owner_[i] == kNone) return;
     rmaps_[owner_[i]].Remove(lock_, sptes_[i], counters_);
     model_[owner_[i]].erase(&sptes_[i]);
     owner_[i] = kNone;
@@ -70,13 +68,12 @@ protected:
   void ZapAll(size_t rmap) {
     Contents dropped;
     const bool any = rmaps_[rmap].ZapAll(
-        lock_, [&](SpteSlot &sptep) { dropped.insert(&sptep); }, counters_);
+        lock_, [&](SpteSlot& sptep) { dropped.insert(&sptep); }, counters_);
     ASSERT_EQ(any, !model_[rmap].empty());
     ASSERT_EQ(dropped, model_[rmap]);
     model_[rmap].clear();
-    for (size_t &owner : owner_) {
-      if (owner == rmap)
-        owner = kNone;
+    for (size_t& owner : owner_) {
+      if (owner == rmap) owner = kNone;
     }
   }
 
@@ -136,19 +133,17 @@ TEST_P(RmapModelTest, RmapsAgreeWithMultisetsWhateverIsDoneToThem) {
       RemoveOne();
     }
     Check();
-    if (HasFatalFailure())
-      return;
-    for (const Contents &contents : model_) {
+    if (HasFatalFailure()) return;
+    for (const Contents& contents : model_) {
       largest = std::max(largest, contents.size());
     }
   }
   EXPECT_GT(largest, 3 * kPteListEntries) << "some had several descriptors";
-  for (size_t r = 0; r < kRmaps; ++r)
-    ZapAll(r);
+  for (size_t r = 0; r < kRmaps; ++r) ZapAll(r);
   Check();
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RmapModelTest, ::testing::Range(1u, 5u));
 
-} // namespace
-} // namespace mmu
+}  // namespace
+}  // namespace mmu

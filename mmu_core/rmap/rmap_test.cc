@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/rmap/pte_list_cache.h"
 #include "mmu_core/rmap/pte_list_desc.h"
@@ -13,8 +15,6 @@
 #include "mmu_core/rmap/rmap_test_util.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "gmock/gmock.h"
-#include "gtest/gtest.h"
 
 namespace mmu {
 namespace {
@@ -26,18 +26,18 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 class RmapTest : public ::testing::Test {
-protected:
+ protected:
   RmapTest() { TopUp(cache_, kSplitPteLists); }
   // Checks that an empty rmap leaves no descriptor in use.
   ~RmapTest() override {
     rmap_.ZapAll(
-        lock_, [](SpteSlot &) {}, counters_);
+        lock_, [](SpteSlot&) {}, counters_);
     EXPECT_EQ(DescsInLists(), 0);
   }
 
   // Fills a cache without the lock, which the test holds otherwise. Not
   // analysed, because the lock is held again at the end.
-  void TopUp(PteListCache &cache,
+  void TopUp(PteListCache& cache,
              PteListNeed need) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     lock_.Unlock();
     EXPECT_TRUE(cache.TopUp(need).ok());
@@ -46,21 +46,19 @@ protected:
 
   uint64_t Add(int i) { return rmap_.Add(lock_, sptes_[i], cache_, counters_); }
   void AddMany(int first, int count) {
-    for (int i = first; i < first + count; ++i)
-      Add(i);
+    for (int i = first; i < first + count; ++i) Add(i);
   }
   void Remove(int i) { rmap_.Remove(lock_, sptes_[i], counters_); }
 
   uintptr_t AddressOf(int i) const {
     return reinterpret_cast<uintptr_t>(&sptes_[i]);
   }
-  std::multiset<const SpteSlot *> Sptes(int first, int count) const {
-    std::multiset<const SpteSlot *> sptes;
-    for (int i = first; i < first + count; ++i)
-      sptes.insert(&sptes_[i]);
+  std::multiset<const SpteSlot*> Sptes(int first, int count) const {
+    std::multiset<const SpteSlot*> sptes;
+    for (int i = first; i < first + count; ++i) sptes.insert(&sptes_[i]);
     return sptes;
   }
-  std::vector<int> IndexesOf(const PteListDesc &desc) const {
+  std::vector<int> IndexesOf(const PteListDesc& desc) const {
     std::vector<int> indexes;
     for (uint32_t i = 0; i < desc.count; ++i) {
       indexes.push_back(static_cast<int>(desc.sptes[i] - sptes_.data()));
@@ -100,7 +98,7 @@ TEST_F(RmapTest, TheWordIsNothingOrTheOnlySpteOrAListAndItsLock) {
   Add(1);
   const uintptr_t word = rmap_.WordForTest();
   EXPECT_EQ(word & 3, 1u);
-  const auto *desc = reinterpret_cast<const PteListDesc *>(word - 1);
+  const auto* desc = reinterpret_cast<const PteListDesc*>(word - 1);
   EXPECT_EQ(desc->next, nullptr);
   EXPECT_EQ(desc->tail_count, 0u);
   EXPECT_THAT(IndexesOf(*desc), ElementsAre(0, 1));
@@ -121,7 +119,7 @@ TEST_F(RmapTest, FifteenAddsMakeTwoDescriptors) {
   }
   EXPECT_THAT(CountsOf(rmap_), ElementsAre(1, 14));
   EXPECT_EQ(DescsInLists(), 2);
-  const PteListDesc &head = *DescsOf(rmap_)[0];
+  const PteListDesc& head = *DescsOf(rmap_)[0];
   EXPECT_EQ(head.count + head.tail_count, 15u);
   EXPECT_EQ(DescsOf(rmap_)[1]->tail_count, 0u);
   EXPECT_EQ(ContentsOf(rmap_), Sptes(0, 15));
@@ -145,7 +143,7 @@ TEST_F(RmapTest, OnlyTheHeadIsPartlyFilled) {
 TEST_F(RmapTest, DescriptorsThatBreakARuleAreFound) {
   AddMany(0, 14 + 3);
   const auto desc = [this](size_t i) {
-    return const_cast<PteListDesc *>(DescsOf(rmap_)[i]);
+    return const_cast<PteListDesc*>(DescsOf(rmap_)[i]);
   };
   desc(0)->tail_count = 13;
   EXPECT_EQ(rmap_.WhyMalformed(lock_),
@@ -176,14 +174,14 @@ TEST_F(RmapTest, DescriptorsThatBreakARuleAreFound) {
 
 // Covers: SHD-12
 TEST_F(RmapTest, TheLastOfTheHeadMovesIntoTheHole) {
-  AddMany(0, 17); // the head has 14, 15, 16
+  AddMany(0, 17);  // the head has 14, 15, 16
   Remove(5);
   EXPECT_THAT(IndexesOf(*DescsOf(rmap_)[1]),
               ElementsAre(0, 1, 2, 3, 4, 16, 6, 7, 8, 9, 10, 11, 12, 13));
   EXPECT_THAT(IndexesOf(*DescsOf(rmap_)[0]), ElementsAre(14, 15));
   Remove(14);
   EXPECT_THAT(IndexesOf(*DescsOf(rmap_)[0]), ElementsAre(15));
-  Remove(15); // the removed SPTE is the last of the head itself
+  Remove(15);  // the removed SPTE is the last of the head itself
   EXPECT_THAT(CountsOf(rmap_), ElementsAre(14)) << "an empty head is freed";
   EXPECT_EQ(DescsInLists(), 1);
 }
@@ -209,25 +207,25 @@ TEST_F(RmapTest, AListOfOneKeepsItsDescriptorAndTheLastLeavesNothing) {
 TEST_F(RmapTest, AWalkMeetsEachSpteOnceHoweverManyThereAre) {
   for (const int count : {0, 1, 2, 14, 15, 28, 29, 1000}) {
     AddMany(0, count);
-    std::multiset<const SpteSlot *> met;
+    std::multiset<const SpteSlot*> met;
     for (RmapIterator it = rmap_.Entries(lock_); it.Valid(); it.Next()) {
       met.insert(&it.sptep());
     }
     EXPECT_EQ(met, Sptes(0, count));
     rmap_.ZapAll(
-        lock_, [](SpteSlot &) {}, counters_);
+        lock_, [](SpteSlot&) {}, counters_);
   }
 }
 
 TEST_F(RmapTest, ZapAllDropsEachUnderTheLockAndLeavesNothing) {
   EXPECT_FALSE(rmap_.ZapAll(
-      lock_, [](SpteSlot &) { ADD_FAILURE(); }, counters_));
+      lock_, [](SpteSlot&) { ADD_FAILURE(); }, counters_));
   for (const int count : {1, 2, 30, 1002}) {
     AddMany(0, count);
-    std::multiset<const SpteSlot *> dropped;
+    std::multiset<const SpteSlot*> dropped;
     EXPECT_TRUE(rmap_.ZapAll(
         lock_,
-        [&](SpteSlot &sptep) {
+        [&](SpteSlot& sptep) {
           EXPECT_EQ(rmap_.WordForTest() & 2, 2u);
           dropped.insert(&sptep);
         },
@@ -246,7 +244,7 @@ TEST_F(RmapTest, AReadersLockDoesNotShowInTheCountNorInAWalk) {
     {
       RmapReadLocked reader(rmap_, counters_);
       EXPECT_EQ(rmap_.Count(lock_), static_cast<uint64_t>(count));
-      std::multiset<const SpteSlot *> met, read;
+      std::multiset<const SpteSlot*> met, read;
       for (RmapIterator it = rmap_.Entries(lock_); it.Valid(); it.Next()) {
         met.insert(&it.sptep());
       }
@@ -257,7 +255,7 @@ TEST_F(RmapTest, AReadersLockDoesNotShowInTheCountNorInAWalk) {
       EXPECT_EQ(read, met);
     }
     rmap_.ZapAll(
-        lock_, [](SpteSlot &) {}, counters_);
+        lock_, [](SpteSlot&) {}, counters_);
   }
 }
 
@@ -285,16 +283,16 @@ TEST_F(RmapTest, TheWorstSplitTakesAllThatIsToppedUpForIt) {
       rmaps[i].Add(lock_, other[k], others, counters_);
     }
   }
-  Add(0); // the table has one parent
+  Add(0);  // the table has one parent
   const int before = cache_.count();
   for (size_t i = 0; i < rmaps.size(); ++i) {
     rmaps[i].Add(lock_, sptes_[i + 2], cache_, counters_);
   }
   Add(1);
   EXPECT_EQ(before - cache_.count(), kSplitPteLists.min);
-  for (RmapHead &rmap : rmaps) {
+  for (RmapHead& rmap : rmaps) {
     rmap.ZapAll(
-        lock_, [](SpteSlot &) {}, counters_);
+        lock_, [](SpteSlot&) {}, counters_);
   }
 }
 
@@ -308,5 +306,5 @@ TEST_F(RmapDeathTest, AnSpteThatIsNotInTheRmapCannotBeRemoved) {
   EXPECT_DEATH(Remove(2), "is in its rmap");
 }
 
-} // namespace
-} // namespace mmu
+}  // namespace
+}  // namespace mmu

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "gtest/gtest.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -13,7 +14,6 @@
 #include "mmu_core/rmap/rmap.h"
 #include "mmu_core/stats/mmu_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "gtest/gtest.h"
 
 namespace mmu {
 namespace {
@@ -63,7 +63,7 @@ TEST(SlotRmapsTest, RmapsAndCountsBeginEmptyAndDoNotOverlap) {
   const auto heads = {&rmaps->Head(Gfn(1099), Level::k4K),
                       &rmaps->Head(Gfn(1099), Level::k2M),
                       &rmaps->Head(Gfn(1099), Level::k1G)};
-  for (RmapHead *head : heads) {
+  for (RmapHead* head : heads) {
     EXPECT_TRUE(head->empty());
     head->Add(lock, spte, cache, counters);
   }
@@ -71,7 +71,7 @@ TEST(SlotRmapsTest, RmapsAndCountsBeginEmptyAndDoNotOverlap) {
     ASSERT_EQ(rmaps->WriteTrackers(gfn), 0);
     rmaps->AddWriteTracker(lock, gfn);
   }
-  for (RmapHead *head : heads) {
+  for (RmapHead* head : heads) {
     EXPECT_EQ(head->Count(lock), 1u);
     head->Remove(lock, spte, counters);
     EXPECT_TRUE(head->empty());
@@ -106,20 +106,20 @@ TEST(SlotRmapsTest, AWalkFindsWhatIsInUse) {
   MmuLock mmu_lock;
   MmuWriteLocked lock(mmu_lock, LockOp::kFault);
   SpteSlot sptes[3];
-  RmapHead &small = rmaps->Head(Gfn(700), Level::k4K);
-  RmapHead &first = rmaps->Head(Gfn(100), Level::k2M);
-  RmapHead &later = rmaps->Head(Gfn(600), Level::k2M);
+  RmapHead& small = rmaps->Head(Gfn(700), Level::k4K);
+  RmapHead& first = rmaps->Head(Gfn(100), Level::k2M);
+  RmapHead& later = rmaps->Head(Gfn(600), Level::k2M);
   small.Add(lock, sptes[0], cache, counters);
   first.Add(lock, sptes[1], cache, counters);
   later.Add(lock, sptes[2], cache, counters);
   const auto walk = [&](Level level) {
-    std::vector<std::pair<Gfn, const RmapHead *>> found;
-    rmaps->ForEachRmap(level, [&](Gfn block, const RmapHead &head) {
+    std::vector<std::pair<Gfn, const RmapHead*>> found;
+    rmaps->ForEachRmap(level, [&](Gfn block, const RmapHead& head) {
       found.emplace_back(block, &head);
     });
     return found;
   };
-  using Found = std::vector<std::pair<Gfn, const RmapHead *>>;
+  using Found = std::vector<std::pair<Gfn, const RmapHead*>>;
   EXPECT_EQ(walk(Level::k4K), (Found{{Gfn(700), &small}}));
   EXPECT_EQ(walk(Level::k2M), (Found{{Gfn(0), &first}, {Gfn(512), &later}}));
   EXPECT_EQ(walk(Level::k1G), Found{});
@@ -142,8 +142,7 @@ TEST(SlotRmapsDeathTest, ACountNeitherWrapsAroundNorFallsBelowZero) {
   MmuLock mmu_lock;
   MmuWriteLocked lock(mmu_lock, LockOp::kFault);
   EXPECT_DEATH(rmaps->RemoveWriteTracker(lock, Gfn(8)), "before > 0");
-  for (int i = 0; i < 65535; ++i)
-    rmaps->AddWriteTracker(lock, Gfn(8));
+  for (int i = 0; i < 65535; ++i) rmaps->AddWriteTracker(lock, Gfn(8));
   EXPECT_EQ(rmaps->WriteTrackers(Gfn(8)), 65535);
   EXPECT_DEATH(rmaps->AddWriteTracker(lock, Gfn(8)), "before < ");
 }
@@ -161,5 +160,5 @@ TEST(SlotRmapsTest, WithoutMemoryThereAreNone) {
             nullptr);
 }
 
-} // namespace
-} // namespace mmu
+}  // namespace
+}  // namespace mmu
