@@ -1,4 +1,5 @@
-// The expected state of a VM in the simplest form: maps of page numbers.
+// The expected state of a VM's memory and of its dirty log in the simplest
+// form: one word per page, and sets of page numbers.
 //
 // The model knows the rules of dirty logging and of contents, but not the MMU's
 // implementation. Where the rules leave the MMU a choice (a page may be
@@ -8,30 +9,40 @@
 #ifndef TESTS_MODEL_REFERENCE_MODEL_H_
 #define TESTS_MODEL_REFERENCE_MODEL_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <set>
 #include <vector>
 
 #include "mmu_core/dirty/dirty_log_types.h"
+#include "tests/model/page_set.h"
 
 namespace mmu::testing {
 
 // The log of one slot. Pages are numbered within the slot.
 struct ModelLog {
+  explicit ModelLog(uint64_t pages)
+      : must_open(pages),
+        must_sealed(pages),
+        may_open(pages),
+        may_sealed(pages),
+        uncopied(pages),
+        in_flight(pages) {}
+
   // The first epoch in which pages can be cleared: nothing is sealed before it.
   uint64_t first_epoch = 1;
   // Pages that must be reported: written since the last seal (open), or before
   // it and not cleared (sealed).
-  std::set<uint64_t> must_open, must_sealed;
+  PageSet must_open, must_sealed;
   // Pages that may be reported: those above, and possibly others.
-  std::set<uint64_t> may_open, may_sealed;
-  // Pages cleared and not acknowledged, with the epoch of the clear. Exact.
-  std::map<uint64_t, uint64_t> in_flight;
+  PageSet may_open, may_sealed;
   // The pages in flight that the owner has not copied yet.
-  std::set<uint64_t> uncopied;
+  PageSet uncopied;
+  // By page, the epoch in which it was cleared, if it is not acknowledged; 0
+  // if it is not in flight. Exact.
+  std::vector<uint64_t> in_flight;
 };
 
 // The log of the VM.
@@ -46,28 +57,41 @@ struct ModelSlot {
   uint64_t pages = 0;
   int host_level = 1;
   bool readonly = false;
-  std::map<uint64_t, uint64_t> contents;  // first word of a page, if not 0
-  std::map<uint64_t, uint64_t> copy;      // the same, at the destination
+  // By page of the slot: the first word of its contents. Of a page that holds
+  // a table of the guest, the number of its last change instead.
+  std::vector<uint64_t> contents;
+  std::vector<uint64_t> copy;  // the same, at the destination
   std::optional<ModelLog> log;
 
-  uint64_t WordOf(uint64_t page) const {
-    const auto found = contents.find(page);
-    return found == contents.end() ? 0 : found->second;
-  }
+  bool Contains(uint64_t page) const { return page - base_page < pages; }
 };
 
 // Thread-compatible.
 class ReferenceModel {
  public:
-  std::map<uint32_t, ModelSlot>& slots() { return slots_; }
-  const std::map<uint32_t, ModelSlot>& slots() const { return slots_; }
+  // Slots 0 to 2 come and go; slot 3 has the guest's page tables and stays.
+  static constexpr uint32_t kSlots = 4;
+
+  std::optional<ModelSlot>& slot(uint32_t id) { return slots_[id]; }
+  const std::optional<ModelSlot>& slot(uint32_t id) const { return slots_[id]; }
+  // Calls fn(id, slot) for each slot, in the order of the ids.
+  template <typename Fn>
+  void ForEachSlot(Fn fn) {
+    for (uint32_t id = 0; id < kSlots; ++id) {
+      if (slots_[id].has_value()) fn(id, *slots_[id]);
+    }
+  }
+  template <typename Fn>
+  void ForEachSlot(Fn fn) const {
+    for (uint32_t id = 0; id < kSlots; ++id) {
+      if (slots_[id].has_value()) fn(id, *slots_[id]);
+    }
+  }
 
   // The slot that has guest page `page`, or null.
   ModelSlot* SlotAt(uint64_t page) {
-    for (auto& [id, slot] : slots_) {
-      if (page >= slot.base_page && page < slot.base_page + slot.pages) {
-        return &slot;
-      }
+    for (std::optional<ModelSlot>& slot : slots_) {
+      if (slot.has_value() && slot->Contains(page)) return &*slot;
     }
     return nullptr;
   }
@@ -75,7 +99,7 @@ class ReferenceModel {
   // An access of the guest. A read may be reported, too: mapping a writable
   // page marks it (DL-18).
   static void Touched(ModelSlot& slot, uint64_t page) {
-    if (slot.log.has_value()) slot.log->may_open.insert(page);
+    if (slot.log.has_value()) slot.log->may_open.Insert(page);
   }
   static void Written(ModelSlot& slot, uint64_t page, uint64_t value) {
     slot.contents[page] = value;
@@ -83,12 +107,12 @@ class ReferenceModel {
     // A page that is sealed and not cleared needs no second report, because it
     // is copied after the clear. After a seal, may_sealed is the set of sealed
     // pages.
-    if (slot.log->may_sealed.count(page) != 0) {
-      slot.log->must_sealed.insert(page);
+    if (slot.log->may_sealed.Contains(page)) {
+      slot.log->must_sealed.Insert(page);
     } else {
-      slot.log->must_open.insert(page);
+      slot.log->must_open.Insert(page);
     }
-    slot.log->may_open.insert(page);
+    slot.log->may_open.Insert(page);
   }
 
   const std::optional<ModelVmLog>& log() const { return log_; }
@@ -108,79 +132,84 @@ class ReferenceModel {
   void StopLog() {
     next_epoch_ = log_->epoch + 1;
     log_.reset();
-    for (auto& [id, slot] : slots_) slot.log.reset();
+    ForEachSlot([](uint32_t, ModelSlot& slot) { slot.log.reset(); });
   }
   void Seal() {
     ++log_->epoch;
-    for (auto& [id, slot] : slots_) {
-      if (!slot.log.has_value()) continue;
+    ForEachSlot([](uint32_t, ModelSlot& slot) {
+      if (!slot.log.has_value()) return;
       ModelLog& log = *slot.log;
-      log.must_sealed.merge(log.must_open);
-      log.must_open.clear();
-      log.may_sealed.merge(log.may_open);
-      log.may_open.clear();
-    }
+      log.must_sealed.Merge(log.must_open);
+      log.must_open.Clear();
+      log.may_sealed.Merge(log.may_open);
+      log.may_open.Clear();
+    });
   }
   // `pages` were reported as cleared in `epoch`.
   static void Cleared(ModelLog& log, const std::vector<uint64_t>& pages,
                       uint64_t epoch) {
     for (const uint64_t page : pages) {
-      log.must_sealed.erase(page);
-      log.may_sealed.erase(page);
+      log.must_sealed.Erase(page);
+      log.may_sealed.Erase(page);
       log.in_flight[page] = epoch;
-      log.uncopied.insert(page);
+      log.uncopied.Insert(page);
     }
   }
   // Delivers all pages cleared up to `epoch`. Returns the number of pages that
   // were in flight.
   uint64_t Acknowledge(uint64_t epoch) {
     uint64_t delivered = 0;
-    for (auto& [id, slot] : slots_) {
-      if (!slot.log.has_value()) continue;
-      delivered += std::erase_if(
-          slot.log->in_flight,
-          [epoch](const auto& page) { return page.second <= epoch; });
-    }
+    ForEachSlot([&](uint32_t, ModelSlot& slot) {
+      if (!slot.log.has_value()) return;
+      for (uint64_t& cleared : slot.log->in_flight) {
+        if (cleared == 0 || cleared > epoch) continue;
+        cleared = 0;
+        ++delivered;
+      }
+    });
     return delivered;
   }
   // Delivers `page` of one slot if it was cleared up to `epoch`. Returns
   // whether it was.
   static bool AcknowledgePage(ModelLog& log, uint64_t page, uint64_t epoch) {
-    const auto found = log.in_flight.find(page);
-    if (found == log.in_flight.end() || found->second > epoch) return false;
-    log.in_flight.erase(found);
+    if (log.in_flight[page] == 0 || log.in_flight[page] > epoch) return false;
+    log.in_flight[page] = 0;
     return true;
   }
   // Whether the owner has copied all pages that it would acknowledge.
   bool MayAcknowledge(uint64_t epoch) const {
-    for (const auto& [id, slot] : slots_) {
-      if (!slot.log.has_value()) continue;
-      for (const auto& [page, cleared] : slot.log->in_flight) {
-        if (cleared <= epoch && slot.log->uncopied.count(page) != 0) {
-          return false;
-        }
-      }
-    }
-    return true;
+    bool may = true;
+    ForEachSlot([&](uint32_t, const ModelSlot& slot) {
+      if (!slot.log.has_value()) return;
+      slot.log->uncopied.ForEach([&](uint64_t page) {
+        const uint64_t cleared = slot.log->in_flight[page];
+        if (cleared != 0 && cleared <= epoch) may = false;
+      });
+    });
+    return may;
   }
   // The pages in flight are sealed again, and their owner forgets them.
   static void Return(ModelLog& log) {
-    for (const auto& [page, epoch] : log.in_flight) {
-      log.must_sealed.insert(page);
-      log.may_sealed.insert(page);
+    for (uint64_t page = 0; page < log.in_flight.size(); ++page) {
+      if (log.in_flight[page] == 0) continue;
+      log.must_sealed.Insert(page);
+      log.may_sealed.Insert(page);
+      log.in_flight[page] = 0;
     }
-    log.in_flight.clear();
-    log.uncopied.clear();
+    log.uncopied.Clear();
   }
   // Number of epochs with pages in flight, not counting `epoch`.
   size_t OtherEpochsInFlight(uint64_t epoch) const {
     std::set<uint64_t> epochs;
-    for (const auto& [id, slot] : slots_) {
-      if (!slot.log.has_value()) continue;
-      for (const auto& [page, cleared] : slot.log->in_flight) {
-        if (cleared != epoch) epochs.insert(cleared);
+    ForEachSlot([&](uint32_t, const ModelSlot& slot) {
+      if (!slot.log.has_value()) return;
+      uint64_t last = 0;
+      for (const uint64_t cleared : slot.log->in_flight) {
+        if (cleared != last && cleared != 0) epochs.insert(cleared);
+        last = cleared;
       }
-    }
+    });
+    epochs.erase(epoch);
     return epochs.size();
   }
 
@@ -188,16 +217,14 @@ class ReferenceModel {
   void Log(ModelSlot& slot, bool all_dirty) {
     // Contents written before the log are copied beforehand.
     slot.copy = slot.contents;
-    slot.log.emplace();
+    slot.log.emplace(slot.pages);
     slot.log->first_epoch = log_->epoch;
     if (!all_dirty) return;
-    for (uint64_t page = 0; page < slot.pages; ++page) {
-      slot.log->must_open.insert(page);
-      slot.log->may_open.insert(page);
-    }
+    slot.log->must_open.InsertAll();
+    slot.log->may_open.InsertAll();
   }
 
-  std::map<uint32_t, ModelSlot> slots_;
+  std::array<std::optional<ModelSlot>, kSlots> slots_;
   std::optional<ModelVmLog> log_;
   uint64_t next_epoch_ = 1;  // first epoch of the next log
 };
