@@ -175,7 +175,7 @@ TEST_P(GuestMistakesTest, AMissingInvalidationIsFoundAtRandomAndShortened) {
   ASSERT_TRUE(FindDifference(operations, config, options).has_value());
   const std::vector<Operation> fewest =
       Minimise(operations, config, options, absl::Seconds(60));
-  EXPECT_LE(fewest.size(), 10u);
+  EXPECT_LE(fewest.size(), 12u);
   EXPECT_NE(RunOperations(fewest, config, options), "");
   EXPECT_EQ(RunOperations(fewest, config), "");
 }
@@ -215,8 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Guest{"Tdp", MmuMode::kTdp, EntryFormat::kEpt},
                       Guest{"TdpShadow", MmuMode::kTdpShadow,
                             EntryFormat::kEpt},
-                      Guest{"Shadow", MmuMode::kShadow, EntryFormat::kNpt},
-                      Guest{"Nested", MmuMode::kNested, EntryFormat::kEpt}),
+                      Guest{"Shadow", MmuMode::kShadow, EntryFormat::kNpt}),
     [](const auto& guest) { return std::string(guest.param.name); });
 
 }  // namespace

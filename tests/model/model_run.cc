@@ -47,7 +47,8 @@ ABSL_FLAG(uint64_t, check_every, 2'000,
 ABSL_FLAG(int64_t, block, -1,
           "Do only the block with this number, to repeat a difference.");
 ABSL_FLAG(double, minimise_seconds, 120,
-          "How long to look for a shorter sequence after a difference.");
+          "How long to look for a shorter sequence after a difference. 0: do "
+          "not, and print none.");
 ABSL_FLAG(uint64_t, drop_mark, 0,
           "Lose the so-manieth mark of a page that was dirty and cleared "
           "before, in each block, to see that it is noticed. 0: none.");
@@ -164,7 +165,10 @@ class ModelRun {
                 absl::GetFlag(FLAGS_minimise_seconds));
     std::fflush(stdout);
     // A dropped mark is the nth of one sequence: another has others.
-    if (absl::GetFlag(FLAGS_drop_mark) != 0) return;
+    if (absl::GetFlag(FLAGS_drop_mark) != 0 ||
+        absl::GetFlag(FLAGS_minimise_seconds) <= 0) {
+      return;
+    }
     RunOptions options = options_;
     const std::vector<Operation> fewest =
         Minimise(operations, config, options,

@@ -1,5 +1,5 @@
 // Random sequences of operations on VMs of each kind, compared with a flat
-// model. MODEL_TEST_SECONDS (default 4) says for how long, for each MMU and
+// model. MODEL_TEST_SECONDS (default 2) says for how long, for each MMU and
 // each of the two tests of it. Both print their seeds and how much they did. A
 // difference is printed as C++ for a named test in model_mistakes_test.cc.
 
@@ -28,7 +28,7 @@ class ModelTest : public ::testing::TestWithParam<MmuMode> {
     const char* seconds = std::getenv("MODEL_TEST_SECONDS");
     const MonotonicTime end =
         MonotonicTime::Now() +
-        absl::Seconds(seconds == nullptr ? 4 : std::atoi(seconds));
+        absl::Seconds(seconds == nullptr ? 2 : std::atoi(seconds));
     const RunOptions options = {.check_every = check_every, .mistakes = {}};
     uint64_t seed = 0;
     do {
