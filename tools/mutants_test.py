@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Runs tools/mutants on a small tree, and checks this one's list."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+sys.path.insert(0, str(ROOT / "tools"))
+sys.dont_write_bytecode = True
+
+import mutant_list  # pylint: disable=wrong-import-position
+import mutant_tree  # pylint: disable=wrong-import-position
+
+SOURCE = """int Twice(int x) {
+  // one; two;
+  one( x );
+  two(x);  // last
+  return x + x;
+}
+"""
+ENTRY = """mutant %s
+  file       mmu_core/base/a.cc
+  rule       AA-01: twice is twice
+  %s
+  becomes    %s
+  %s
+"""
+BUILD = """cc_library(
+    name = "a",
+    srcs = ["a.cc"],
+    deps = [
+        ":b",
+    ],
+)
+
+cc_test(
+    name = "a_test",
+    srcs = ["a_test.cc"],
+)
+"""
+# Stands for Bazel: "builds" programs that act on the mutant's number. The
+# first fails with mutant "caught", the second with none and at once.
+BAZEL = """#!/bin/sh
+echo "$@" >> calls
+mkdir -p out/mmu_core/base
+ln -sfn out bazel-bin
+cat > out/mmu_core/base/a_test <<'END'
+#!/bin/sh
+echo '[ RUN      ] ATest.One'
+case "$MMU_MUTANT $1" in
+  %d*) echo '[  FAILED  ] ATest.One (0 ms)'; exit 1;;
+  *Bad*) exit 1;;
+  *None*) exit 0;;
+esac
+echo '[       OK ] ATest.One (0 ms)'
+END
+chmod +x out/mmu_core/base/a_test
+"""
+TEST = "test       //mmu_core/base:a_test *"
+
+
+def mutant_of(fields, name="m"):
+    (mutant,) = mutant_list.parse(ENTRY % ((name,) + fields), "g", "g.txt")
+    return mutant
+
+
+class ListTest(unittest.TestCase):
+
+    def place(self, *broken):
+        mutant = mutant_of(("\n  ".join(broken), "y", TEST))
+        start, end = mutant_list.place_of(
+            mutant, mutant_list.without_comments(SOURCE))
+        return SOURCE[start:end]
+
+    def test_text_is_compared_by_tokens_without_comments(self):
+        self.assertEqual(self.place("statement  one(x);\n    two(x);"),
+                         "one( x );\n  two(x);")
+
+    def test_words_are_not_cut(self):
+        with self.assertRaisesRegex(mutant_list.ListError, "0 times"):
+            self.place("expression wo")
+
+    def test_a_text_that_occurs_twice_needs_the_one_before_it(self):
+        with self.assertRaisesRegex(mutant_list.ListError, "5 times"):
+            self.place("expression x")
+        self.assertEqual(self.place("after      return x +", "expression x"),
+                         "x")
+
+    def test_an_anchor_has_to_be_the_only_one(self):
+        with self.assertRaisesRegex(mutant_list.ListError, '"after" occurs 0'):
+            self.place("after      three", "expression x")
+
+    def test_each_entry_has_all_its_fields_once(self):
+        for fields, error in (
+                (("rule       again", "y", TEST), "a second rule"),
+                (("nothing    here", "y", TEST), "neither an entry"),
+                (("statement  a;\n  expression b", "y", TEST), "exactly one"),
+                (("statement  a;", "y", "hang       caught"), "neither or"),
+                (("statement  a;", "y", TEST + "\n  equivalent so"), "or both"),
+                (("statement  a;", "", TEST), "no becomes")):
+            with self.assertRaisesRegex(mutant_list.ListError, error):
+                mutant_of(fields).check()
+
+
+class TreeTest(unittest.TestCase):
+
+    def weave(self, *mutants):
+        return mutant_tree.weave(list(mutants), SOURCE)
+
+    def test_a_statement_and_an_expression_get_a_switch(self):
+        statement = mutant_of(("statement  two(x);", "nothing", TEST))
+        expression = mutant_of(("expression x + x", "x", TEST))
+        woven = self.weave(statement, expression)
+        self.assertIn("{ if (::mmu_mutants::Active(%dul)) {  } else { two(x);"
+                      % statement.number, woven)
+        self.assertIn("return (::mmu_mutants::Active(%dul) ? (x) : (x + x));"
+                      % expression.number, woven)
+        self.assertTrue(woven.startswith('#include "mmu_core/base/mutant_s'))
+
+    def test_a_text_within_a_text_and_one_text_twice_are_nested(self):
+        outer = mutant_of(("statement  one(x); two(x);", "o();", TEST), "o")
+        inner = mutant_of(("statement  two(x);", "i();", TEST), "i")
+        again = mutant_of(("statement  two(x);", "j();", TEST), "j")
+        woven = self.weave(outer, inner, again)
+        self.assertEqual([woven.index(text) for text in
+                          ("o();", "one( x )", "j();", "i();", "two(x);")],
+                         sorted(woven.index(text) for text in
+                                ("o();", "one( x )", "j();", "i();",
+                                 "two(x);")))
+
+    def test_texts_that_overlap_are_refused(self):
+        with self.assertRaisesRegex(mutant_list.ListError, "overlapping"):
+            self.weave(mutant_of(("statement  one(x); two(x);", "a;", TEST)),
+                       mutant_of(("statement  two(x); return x", "b", TEST)))
+
+    def test_only_the_rule_of_the_source_gets_the_dependency(self):
+        edited = mutant_tree.add_dependency(BUILD, ["a.cc"])
+        self.assertEqual(edited.count("mutant_switch"), 1)
+        self.assertLess(edited.index("mutant_switch"), edited.index('":b"'))
+
+
+class RunTest(unittest.TestCase):
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = pathlib.Path(directory.name) / "root"
+        self.scratch = pathlib.Path(directory.name) / "scratch"
+        self.write("mmu_core/LOCKING.md", "RACE-1\n")
+        self.write("tools/behaviours.d/ids.tsv", "1\tA\tAA-01\tfirst\n")
+        self.write("mmu_core/base/a.cc", SOURCE)
+        self.write("mmu_core/base/BUILD.bazel", BUILD)
+        self.caught = self.entry("caught", "nothing", TEST)
+        bazel = pathlib.Path(directory.name) / "bazel"
+        bazel.write_text(BAZEL % mutant_of(("statement  a;", "b;", TEST),
+                                           "caught").number)
+        bazel.chmod(0o755)
+        self.bazel = str(bazel)
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def entry(self, name, becomes, test):
+        return ENTRY % (name, "statement  two(x);", becomes, test)
+
+    def tool(self, entries, *options):
+        self.write("tools/mutants.d/group.txt", "\n".join(entries))
+        return subprocess.run(
+            [str(ROOT / "tools" / "mutants"), "--root", str(self.root),
+             "--scratch", str(self.scratch), "--bazel", self.bazel, *options],
+            capture_output=True, text=True, check=False)
+
+    def test_what_a_test_notices_is_caught_by_it(self):
+        result = self.tool([self.caught], "--run")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, "caught +caught by ATest.One\n1 caught")
+        woven = (self.scratch / "tree/mmu_core/base/a.cc").read_text()
+        self.assertIn("mmu_mutants::Active", woven)
+
+    def test_what_no_test_notices_survives(self):
+        result = self.tool([self.caught, self.entry("other", "x;", TEST)],
+                           "--run")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, "other +SURVIVED: //mmu_core/base:")
+        self.assertIn("1 caught, 1 survived", result.stdout)
+
+    def test_an_equivalent_mutant_is_neither(self):
+        result = self.tool([self.entry("same", "x;", "equivalent it is")],
+                           "--run")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("0 caught, 0 survived, 1 equivalent", result.stdout)
+        self.assertRegex(result.stdout, "same +equivalent: it is")
+
+    def test_a_test_that_fails_by_itself_or_is_none_judges_nothing(self):
+        for name, why in (("Bad", "fails without a mutant"),
+                          ("None", "has no test that runs")):
+            result = self.tool(
+                [self.entry("m", "x;", TEST[:-1] + name)], "--run")
+            self.assertEqual(result.returncode, 2)
+            self.assertRegex(result.stdout, "m +NOT RUN: .*" + why)
+
+    def test_results_are_kept_until_something_changes(self):
+        self.tool([self.caught], "--run")
+        kept = (self.scratch / "results.json").read_text()
+        result = self.tool([self.caught], "--run")
+        self.assertIn("1 caught", result.stdout)
+        self.assertEqual((self.scratch / "results.json").read_text(), kept)
+        self.tool([self.entry("caught", "x;", TEST)], "--run")
+        self.assertNotEqual((self.scratch / "results.json").read_text(), kept)
+
+    def test_a_sample_says_its_seed_and_is_the_same_for_it(self):
+        entries = [self.entry("m%d" % i, "x;", TEST) for i in range(20)]
+        lists = [self.tool(entries, "--list", "--sample", "3", "--seed",
+                           seed).stdout for seed in ("7", "7", "8")]
+        self.assertIn("a sample of 3 of 20 mutants, seed 7", lists[0])
+        self.assertEqual(lists[0], lists[1])
+        self.assertNotEqual(lists[0].splitlines()[1:],
+                            lists[2].splitlines()[1:])
+
+    def test_a_wrong_entry_is_refused(self):
+        for old, new, error in (("two(x);", "two(y);", "occurs 0 times"),
+                                ("AA-01", "AA-02", "there is no AA-02"),
+                                ("a.cc", "b.cc", "no file"),
+                                (":a_test", ":b_test", "no target")):
+            result = self.tool([self.caught.replace(old, new)], "--check")
+            self.assertEqual(result.returncode, 2, error)
+            self.assertIn(error, result.stderr)
+
+    def test_an_unknown_name_or_group_is_refused(self):
+        for options in (("--show", "x"), ("--run", "--only", "x"),
+                        ("--list", "--group", "x")):
+            result = self.tool([self.caught], *options)
+            self.assertEqual(result.returncode, 2)
+            self.assertRegex(result.stderr, "no (mutant|group) x")
+
+
+class ThisTreeTest(unittest.TestCase):
+
+    def test_every_entry_has_its_place_and_every_group_fifteen(self):
+        result = subprocess.run([str(ROOT / "tools" / "mutants"), "--check"],
+                                capture_output=True, text=True, check=False)
+        self.assertEqual(result.stderr, "")
+        self.assertEqual(result.returncode, 0)
+        counts = {}
+        for mutant in mutant_list.load(ROOT):
+            counts[mutant.group] = counts.get(mutant.group, 0) + 1
+        self.assertGreaterEqual(sum(counts.values()), 120)
+        self.assertEqual({g: n for g, n in counts.items() if n < 15}, {})
+
+
+if __name__ == "__main__":
+    unittest.main()
