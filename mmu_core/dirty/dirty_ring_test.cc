@@ -100,6 +100,24 @@ TEST(DirtyRingTest, TakingStopsAtTheFirstEntryThatIsNotCollected) {
   EXPECT_EQ(ring.TakeCollected()->offset, 3u);
 }
 
+TEST(DirtyRingTest, AHarvestLeavesOutWhatUserSpaceHasCollected) {
+  DirtyRing ring(256, 0);
+  for (uint64_t i = 0; i < 3; ++i) ring.Push({0, i});
+  ring.entry(1).flags.fetch_or(2);
+  EXPECT_THAT(CollectOffsets(ring), ElementsAre(0, 2));
+}
+
+TEST(DirtyRingTest, AHarvestGoesOnBehindWhatUserSpaceCollectedAndWasReset) {
+  DirtyRing ring(256, 0);
+  for (uint64_t i = 0; i < 3; ++i) {
+    ring.Push({0, i});
+    ring.entry(static_cast<uint32_t>(i)).flags.fetch_or(2);
+    EXPECT_EQ(ring.TakeCollected()->offset, i);
+  }
+  ring.Push({0, 3});
+  EXPECT_THAT(CollectOffsets(ring), ElementsAre(3));
+}
+
 // Covers: DL-44
 TEST(DirtyRingTest, AThreadThatSeesADirtyEntrySeesAllOfIt) {
   constexpr uint64_t kPushes = 100000;

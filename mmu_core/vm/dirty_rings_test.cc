@@ -312,6 +312,34 @@ TEST(DirtyRingsTest, Race22AClearFlushesForTheResetOfAnother) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Clear A has put the page in flight and protected it, but has not flushed yet.
+// Clear B, which may be A's call again, finds the page in flight and nothing to
+// reset. It must flush before it returns, too.
+TEST(DirtyRingsTest, Race22AClearThatIsRepeatedFlushesForTheFirst) {
+  auto vm = LoggingRingVm();
+  Write(*vm, 5 * kPageSize);
+  uint64_t epoch = 0;
+  ASSERT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(5));
+  const auto clear = [&] {
+    return ClearAndDeliver(*vm, 0, epoch, 0, kPages, MaskOf(kPages, {5}),
+                           nullptr);
+  };
+  testing::Interleaving threads;
+  threads.Add("a", [&] { EXPECT_TRUE(clear().ok()); });
+  threads.Add("b", [&] {
+    const absl::StatusOr<ClearResult> result = clear();
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_EQ(result->cleared_page_count, 0u);
+    EXPECT_EQ(result->already_in_flight_page_count, 1u);
+  });
+  threads.RunTo("a", HookPoint::kProtectToFlush);
+  threads.RunToEnd("b");
+  Write(*vm, 5 * kPageSize, 2);
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
+  threads.RunToEnd("a");
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // Until a reset flushes, TLBs allow writes that the tables forbid. An audit at
 // that moment would find this (INV-6), so the audit waits for the flush.
 TEST(DirtyRingsTest, Race22AnAuditWaitsForTheFlushOfAReset) {
