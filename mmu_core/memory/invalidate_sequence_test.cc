@@ -155,6 +155,36 @@ TEST(InvalidationGateTest, WhoWaitsIsWokenByTheEndAndByAPublishedSet) {
   fault.join();
 }
 
+// Between its look and its wait, a fault holds the lock that the end takes
+// before it notifies. So the end cannot return before the fault waits. The
+// fault lets it try for some thousand turns.
+TEST(InvalidationGateTest, Race45TheEndNotifiesNobodyBetweenLookAndWait) {
+  InvalidationGate gate;
+  gate.Begin();
+  gate.AddRange(Range(10, 20));
+  std::atomic<bool> waits = false;
+  std::atomic<bool> ended = false;
+  bool waited_at_the_end = false;
+  std::thread host;
+  gate.WaitWhile(
+      [&] {
+        host = std::thread([&] {
+          gate.End();
+          waited_at_the_end = waits;
+          ended = true;
+        });
+        while (gate.MaybeInvalidating(Gfn(15))) std::this_thread::yield();
+        for (int turn = 0; turn < 5000 && !ended; ++turn) {
+          std::this_thread::yield();
+        }
+        waits = true;
+        return !ended;
+      },
+      absl::Hours(1));
+  host.join();
+  EXPECT_TRUE(waited_at_the_end);
+}
+
 // One page whose frame the host replaces again and again. The fault installs
 // the frame that it found, unless it is told to retry. `mapped` stands for the
 // SPTE.
