@@ -214,15 +214,16 @@ TEST(DirtyRingsTest, AResetFreesInOrderAndProtectsWhatItFreed) {
 
 // Covers: DL-43
 TEST(DirtyRingsTest, AResetGoesThroughTheRingsOfAllVcpus) {
-  auto vm = LoggingRingVm(/*vcpus=*/3);
-  for (int vcpu = 0; vcpu < 3; ++vcpu) {
+  auto vm = LoggingRingVm(/*vcpus=*/4);
+  constexpr int kVcpus[] = {0, 2, 3};  // the ring of vCPU 1 is empty
+  for (const int vcpu : kVcpus) {
     Write(*vm, (100 + vcpu) * kPageSize, 1, vcpu);
     Write(*vm, (50 - vcpu) * kPageSize, 1, vcpu);   // in descending order
     Write(*vm, (900 + vcpu) * kPageSize, 1, vcpu);  // in another window
     EXPECT_THAT(Collect(*vm, vcpu), SizeIs(3));
   }
   EXPECT_EQ(Reset(*vm), 9u);
-  for (int vcpu = 0; vcpu < 3; ++vcpu) {
+  for (const int vcpu : kVcpus) {
     EXPECT_EQ(RingOf(*vm, vcpu).used(), 0u);
     for (const uint64_t page : {100 + vcpu, 50 - vcpu, 900 + vcpu}) {
       EXPECT_FALSE(IsWritable(*vm, page)) << page;
@@ -245,6 +246,36 @@ TEST(DirtyRingsTest, EntriesThatNameNoPageAreFreedAndSkipped) {
   EXPECT_THAT(Collect(*vm), SizeIs(7));
   EXPECT_EQ(Reset(*vm), 7u);
   for (const uint64_t page : {0, 1, 2}) EXPECT_FALSE(IsWritable(*vm, page));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-43
+TEST(DirtyRingsTest, AResetLeavesTheNextSlotAlone) {
+  auto vm = MakeRingVm({Slot(0, 0, kMiB), Slot(1, kMiB, kMiB)}, kEntries);
+  DirtyLogConfig config;
+  config.slots = {0};
+  ASSERT_TRUE(StartLog(*vm, config, nullptr).ok());
+  constexpr uint64_t kLast = kMiB / kPageSize - 1;
+  Write(*vm, kMiB);
+  Write(*vm, kLast * kPageSize);
+  RingOf(*vm).Push({.slot = 0, .offset = kLast + 1});  // in the same window
+  EXPECT_THAT(Collect(*vm), SizeIs(2));
+  EXPECT_EQ(Reset(*vm), 2u);
+  EXPECT_FALSE(IsWritable(*vm, kLast));
+  EXPECT_TRUE(IsWritable(*vm, kLast + 1)) << "of slot 1, which does not log";
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: DL-45
+TEST(DirtyRingsTest, EntriesThatNameNoPageAreInNoEpoch) {
+  auto vm = LoggingRingVm();
+  DirtyRing& ring = RingOf(*vm);
+  Write(*vm, 5 * kPageSize);
+  ring.Push({.slot = 99, .offset = 1});
+  ring.Push({.slot = 1u << 16, .offset = 2});
+  ring.Push({.slot = 0, .offset = kPages});
+  ring.Push({.slot = 0, .offset = ~uint64_t{0}});
+  EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
