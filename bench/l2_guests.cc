@@ -70,7 +70,7 @@ absl::Status L2Guests::Access(const Vcpu& vcpu, Gpa gpa, AccessKind kind,
                               uint64_t* word) {
   L1Processor& cpu = *cpus_[vcpu.index()];
   NestedExit exit;
-  switch (cpu.L2Access(gpa, 8, kind, word, &exit)) {
+  switch (cpu.L2Access({.nested_gpa = gpa, .kind = kind}, word, &exit)) {
     case L1Cpu::Outcome::kDone:
       return absl::OkStatus();
     case L1Cpu::Outcome::kError:

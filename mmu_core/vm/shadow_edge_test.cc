@@ -130,7 +130,7 @@ TEST_F(EdgeTest, OfSeveralRequestsTheFlushOfBothTlbsComesFirst) {
   uint64_t word = 0;
   NestedExit exit;
   cpu.EnterL2(paging);
-  ASSERT_EQ(cpu.L2Access(Gpa(0), 8, AccessKind::kRead, &word, &exit),
+  ASSERT_EQ(cpu.L2Access({.nested_gpa = Gpa(0)}, &word, &exit),
             L1Cpu::Outcome::kDone);
   cpu.LeaveL2();
   ASSERT_TRUE(cpu.Access(Gpa(0x5000), 8, AccessKind::kRead, &word));
@@ -274,7 +274,7 @@ TEST(EdgeOfL1Test, ARootInMemoryWithoutContentsIsNone) {
   l1.EnterL2(paging);
   uint64_t word = 0;
   NestedExit exit;
-  EXPECT_EQ(l1.L2Access(Gpa(0), 8, AccessKind::kRead, &word, &exit),
+  EXPECT_EQ(l1.L2Access({.nested_gpa = Gpa(0)}, &word, &exit),
             L1Cpu::Outcome::kExit);
   EXPECT_TRUE(l1.Access(Gpa(kGiB), 8, AccessKind::kWrite, &word));
 }

@@ -109,8 +109,8 @@ class NestedGuest {
     uint64_t own = 0x77;
     NestedExit exit;
     cpu_.EnterL2(paging_);
-    switch (
-        cpu_.L2Access(kNested, 8, kind, word != nullptr ? word : &own, &exit)) {
+    switch (cpu_.L2Access({.nested_gpa = kNested, .kind = kind},
+                          word != nullptr ? word : &own, &exit)) {
       case L1Cpu::Outcome::kDone:
         cpu_.LeaveL2();
         return std::nullopt;

@@ -89,12 +89,11 @@ class PatientL1Cpu final : public L1Cpu {
   void InveptGlobal() override { cpu_->InveptGlobal(); }
   void FlushAsid() override { cpu_->FlushAsid(); }
   void EnterL2(const NestedPaging& paging) override { cpu_->EnterL2(paging); }
-  Outcome L2Access(Gpa nested_gpa, int size_bytes, AccessKind kind,
-                   uint64_t* word, NestedExit* exit) override {
+  Outcome L2Access(const NestedAccess& access, uint64_t* word,
+                   NestedExit* exit) override {
     for (;;) {
       before_access_();
-      const Outcome outcome =
-          cpu_->L2Access(nested_gpa, size_bytes, kind, word, exit);
+      const Outcome outcome = cpu_->L2Access(access, word, exit);
       if (outcome != Outcome::kError || !IsForbidden(cpu_->status())) {
         return outcome;
       }

@@ -25,6 +25,7 @@ AccessRights Needed(AccessKind kind) {
 bool FakeL1Cpu::Access(Gpa gpa, int size_bytes, AccessKind kind,
                        uint64_t* word) {
   MMU_CHECK(!in_l2_);
+  if (turn_ != nullptr) turn_(Turn::kAccess);
   if (!Served()) return false;
   Perform(gpa, size_bytes, kind, word);
   return true;
@@ -40,17 +41,39 @@ void FakeL1Cpu::Perform(Gpa gpa, int size_bytes, AccessKind kind,
   }
 }
 
+void FakeL1Cpu::Pause() {
+  MMU_CHECK(!in_l2_);
+  // Nobody else could end the wait.
+  MMU_CHECK(turn_ != nullptr);
+  turn_(Turn::kPause);
+}
+
+uint64_t FakeL1Cpu::Tag() const {
+  return paging_.tables == GuestTables::kEpt ? paging_.root.value()
+                                             : uint64_t{paging_.asid};
+}
+
+void FakeL1Cpu::Forget(uint64_t tag) {
+  std::erase_if(tlb_, [tag](const auto& t) { return t.first.first == tag; });
+  std::erase_if(links_, [tag](const auto& l) { return l.first.first == tag; });
+}
+
 void FakeL1Cpu::InveptSingleContext(Gpa root) {
   MMU_CHECK(!in_l2_);
-  tlb_.erase(tlb_.lower_bound({root, Gfn(0)}),
-             tlb_.lower_bound({root + 1, Gfn(0)}));
+  Forget(root.value());
+}
+
+void FakeL1Cpu::InveptGlobal() {
+  MMU_CHECK(!in_l2_);
+  tlb_.clear();
+  links_.clear();
 }
 
 void FakeL1Cpu::EnterL2(const NestedPaging& paging) {
   MMU_CHECK(!in_l2_);
   in_l2_ = true;
   paging_ = paging;
-  if (std::exchange(flush_asid_, false)) tlb_.clear();
+  if (std::exchange(flush_asid_, false)) Forget(Tag());
 }
 
 void FakeL1Cpu::LeaveL2() {
@@ -58,32 +81,47 @@ void FakeL1Cpu::LeaveL2() {
   in_l2_ = false;
 }
 
-L1Cpu::Outcome FakeL1Cpu::L2Access(Gpa nested_gpa, int size_bytes,
-                                   AccessKind kind, uint64_t* word,
+L1Cpu::Outcome FakeL1Cpu::L2Access(const NestedAccess& access, uint64_t* word,
                                    NestedExit* exit) {
   MMU_CHECK(in_l2_);
+  if (turn_ != nullptr) turn_(Turn::kAccess);
   if (!Served()) return Outcome::kError;
-  const auto key = std::make_pair(paging_.root, ToGfn(nested_gpa));
+  const uint64_t tag = Tag();
+  const auto key = std::make_pair(tag, ToGfn(access.nested_gpa));
   auto it = tlb_.find(key);
-  if (it == tlb_.end() || !it->second.rights.Has(Needed(kind))) {
+  if (it == tlb_.end() || !it->second.rights.Has(Needed(access.kind))) {
     if (it != tlb_.end()) tlb_.erase(it);
+    ++walks_;
     const CpuRole role = paging_.tables == GuestTables::kEpt
                              ? EptCpuRole(paging_.ept, 0)
                              : NptCpuRole(paging_.l1);
-    Entries entries(memory_);
+    Entries entries(memory_, links_, tag);
     const GuestWalkResult walk =
         GuestWalker(paging_.tables, role, {})
-            .Walk(entries, {.table = ToGfn(paging_.root)}, nested_gpa.value(),
-                  {.kind = kind});
+            .Walk(entries, {.table = ToGfn(paging_.root)},
+                  access.nested_gpa.value(),
+                  {.kind = access.kind, .target = access.target});
+    for (int level = walk.top_level; level > walk.level; --level) {
+      const GuestWalkStep& step = walk.step(level);
+      const auto link = std::make_pair(tag, step.entry_gpa);
+      if (walk.translated()) {
+        links_[link] = step.entry;
+      } else {
+        links_.erase(link);
+      }
+    }
     if (!walk.translated()) {
-      *exit = {.nested_gpa = nested_gpa, .fault = walk.fault};
+      *exit = {.nested_gpa = access.nested_gpa,
+               .kind = access.kind,
+               .fault = walk.fault};
       in_l2_ = false;
       return Outcome::kExit;
     }
     it = tlb_.insert({key, {.gfn = walk.gfn, .rights = walk.access}}).first;
   }
-  const Gpa gpa = ToGpa(it->second.gfn) + (nested_gpa.value() & kPageMask);
-  Perform(gpa, size_bytes, kind, word);
+  const Gpa gpa =
+      ToGpa(it->second.gfn) + (access.nested_gpa.value() & kPageMask);
+  Perform(gpa, access.size_bytes, access.kind, word);
   return Outcome::kDone;
 }
 
@@ -98,6 +136,10 @@ bool FakeL1Cpu::Served() {
 
 GuestWordResult FakeL1Cpu::Entries::Read(Gpa gpa, WordSize size,
                                          uint64_t* value) {
+  if (const auto link = links_.find({tag_, gpa}); link != links_.end()) {
+    *value = link->second;
+    return GuestWordResult::kDone;
+  }
   *value = memory_.Load(gpa, static_cast<int>(size), FlatMemory::By::kPageWalk);
   return GuestWordResult::kDone;
 }

@@ -20,18 +20,32 @@ namespace mmu {
 // L1's VMCS or VMCB fields for the tables of an L2 guest. A value.
 struct NestedPaging {
   GuestTables tables = GuestTables::kEpt;  // kEpt or kNpt
+  // The VPID or ASID of the guest, not 0: it tags the processor's translations.
+  uint32_t asid = 1;
   Gpa root;             // the top table: of the EPTP, or nCR3
   EptOptions ept;       // kEpt
   GuestPagingState l1;  // kNpt: the format is that of L1's own paging
 };
 
+// One access of L2. A value.
+struct NestedAccess {
+  Gpa nested_gpa;      // aligned to the size
+  int size_bytes = 8;  // or 4
+  AccessKind kind = AccessKind::kRead;
+  // kGuestTable: the processor accesses an entry of L2's own tables during a
+  // walk (SDM vol. 3, 29.3.3.2; APM vol. 2, 15.25.5).
+  NestedTarget target = NestedTarget::kPage;
+};
+
 // The reason for an exit of L2. A value.
 struct NestedExit {
   Gpa nested_gpa;  // the address that L2 accessed
+  AccessKind kind = AccessKind::kRead;
   GuestFault fault;
 };
 
-// Starts in L1. Thread-compatible: one thread runs L1 and its guest.
+// One logical processor. Starts in L1. Thread-compatible: one thread runs L1
+// and its guests on it.
 class L1Cpu {
  public:
   enum class Outcome : uint8_t { kDone, kExit, kError };
@@ -39,6 +53,12 @@ class L1Cpu {
   virtual ~L1Cpu() = default;
 
   // --- In L1. ---
+
+  // PAUSE, in a loop of L1 that waits for another processor. The host may park
+  // the processor here, and returns when the processor may go on. It also
+  // returns if the guest is to stop: the other processor ends what it does
+  // before it stops.
+  virtual void Pause() = 0;
 
   // Makes one access of L1 to the `size_bytes` (4 or 8, aligned) at its own
   // guest-physical address `gpa`. A write stores the low bytes of `*word`; a
@@ -51,12 +71,12 @@ class L1Cpu {
   // NestedPaging.
   virtual void InveptSingleContext(Gpa root) = 0;
   virtual void InveptGlobal() = 0;
-  // VMRUN with a TLB_CONTROL that flushes the TLB entries of L2's ASID (APM
-  // vol. 2, 15.16.1): takes effect at the next EnterL2.
+  // VMRUN with a TLB_CONTROL that flushes the TLB entries of the guest's ASID
+  // (APM vol. 2, 15.16.1): takes effect at the next EnterL2, for its ASID.
   virtual void FlushAsid() = 0;
 
   // VM entry or VMRUN: the processor is in L2 afterwards. Invalidates nothing
-  // by itself: the guest's VPID or ASID is always the same.
+  // by itself, since each guest has its own VPID or ASID.
   virtual void EnterL2(const NestedPaging& paging) = 0;
 
   // --- In L2. ---
@@ -66,8 +86,8 @@ class L1Cpu {
   // page fault has invalidated the processor's translations of the address (SDM
   // vol. 3, 29.4.3.1). kError: the host could not perform the access, see
   // status().
-  virtual Outcome L2Access(Gpa nested_gpa, int size_bytes, AccessKind kind,
-                           uint64_t* word, NestedExit* exit) = 0;
+  virtual Outcome L2Access(const NestedAccess& access, uint64_t* word,
+                           NestedExit* exit) = 0;
   // An exit for another reason, such as an interrupt: the processor is in L1
   // afterwards.
   virtual void LeaveL2() = 0;

@@ -1,26 +1,16 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 
-#include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/guest/hypervisor/l1_entry_bits.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_entry.h"
-#include "mmu_core/guest_paging/guest_walk.h"
 
 namespace mmu {
-namespace {
-
-// An ignored bit of the entry: the page is write-protected to detect writes,
-// not to forbid them.
-constexpr uint64_t kTracked = guest_entry::Bit(52);
-// Another ignored bit: the page may have been written before it was made
-// read-only.
-constexpr uint64_t kWasWritable = guest_entry::Bit(53);
-
-}  // namespace
 
 absl::Status L1Hypervisor::Memory::Access(Gpa gpa, int size_bytes,
                                           AccessKind kind, uint64_t* word) {
@@ -30,38 +20,68 @@ absl::Status L1Hypervisor::Memory::Access(Gpa gpa, int size_bytes,
 
 L1Hypervisor::L1Hypervisor(L1Cpu& cpu, const GpaSpace& memory,
                            const L1HypervisorOptions& options)
+    : L1Hypervisor(cpu, std::make_unique<L1Shared>(memory, options, /*cpus=*/1,
+                                                   /*guests=*/1)) {}
+
+L1Hypervisor::L1Hypervisor(L1Cpu& cpu, std::unique_ptr<L1Shared> shared)
+    : own_(std::move(shared)),
+      cpu_(cpu),
+      shared_(*own_),
+      index_(0),
+      options_(shared_.options),
+      format_(NestedEntryFormat::Of(options_.tables)),
+      memory_(cpu) {}
+
+L1Hypervisor::L1Hypervisor(L1Cpu& cpu, L1Shared& shared, int index)
     : cpu_(cpu),
-      options_(options),
-      format_(options.tables == GuestTables::kEpt ? NestedEntryFormat::kEpt
-                                                  : NestedEntryFormat::kNpt),
-      memory_(cpu),
-      frames_(memory),
-      tables_(format_, options.root_level, memory_, frames_) {
-  MMU_CHECK(options.tables != GuestTables::kLegacy);
-}
+      shared_(shared),
+      index_(index),
+      options_(shared.options),
+      format_(NestedEntryFormat::Of(options_.tables)),
+      memory_(cpu) {}
 
 absl::Status L1Hypervisor::Boot() {
-  if (!tables_.Create()) return Exhausted();
+  for (Gpa& root : shared_.roots) {
+    NestedTables tables(format_, options_.root_level, memory_, shared_.frames);
+    if (!tables.Create()) return Exhausted();
+    root = tables.root();
+  }
+  Select(0);
   return memory_.status();
+}
+
+void L1Hypervisor::Select(int guest) {
+  if (tables_.has_value() && guest == guest_) return;
+  Leave();
+  guest_ = guest;
+  tables_.emplace(format_, options_.root_level, memory_, shared_.frames);
+  tables_->Adopt(shared_.roots[static_cast<size_t>(guest)]);
 }
 
 // --- L2 runs. ---
 
-absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
+absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word,
+                                  NestedTarget target) {
   if (absl::Status s = CheckRange(nested, 8); !s.ok()) return s;
+  const NestedAccess access = {
+      .nested_gpa = nested, .kind = kind, .target = target};
   for (int exits = 0; exits < kMaxExits; ++exits) {
     Enter();
     NestedExit exit;
-    switch (cpu_.L2Access(nested, 8, kind, word, &exit)) {
+    switch (cpu_.L2Access(access, word, &exit)) {
       case L1Cpu::Outcome::kDone:
         return absl::OkStatus();
       case L1Cpu::Outcome::kError:
+        Leave();
         return cpu_.status();
       case L1Cpu::Outcome::kExit:
         in_l2_ = false;
+        shared_.shootdown.Leave(index_);
         ++stats_.exits;
-        if (absl::Status s = HandleExit(exit, kind); !s.ok()) return s;
-        if (!memory_.status().ok()) return memory_.status();
+        if (absl::Status s = WithLock([&] { return HandleExit(exit); });
+            !s.ok()) {
+          return s;
+        }
     }
   }
   return absl::InternalError(
@@ -70,20 +90,49 @@ absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
              nested.value()));
 }
 
-void L1Hypervisor::Enter() {
-  if (std::exchange(in_l2_, true)) return;
-  if (std::exchange(must_invalidate_, false)) {
-    ++stats_.invalidations;
-    if (options_.tables == GuestTables::kNpt) {
-      cpu_.FlushAsid();
-    } else if (options_.invept == L1HypervisorOptions::Invept::kGlobal) {
-      cpu_.InveptGlobal();
-    } else {
-      cpu_.InveptSingleContext(tables_.root());
-    }
+absl::Status L1Hypervisor::AccessGranting(Gpa nested, AccessKind kind,
+                                          uint64_t* word, NestedTarget target) {
+  absl::Status status = Access(nested, kind, word, target);
+  // Another processor may take the rights away again meanwhile.
+  for (int i = 0; i < kMaxExits && absl::IsPermissionDenied(status); ++i) {
+    status = Protect(ToGpa(ToGfn(nested)), kPageSize, Rights::kAll);
+    if (status.ok()) status = Access(nested, kind, word, target);
   }
+  return status;
+}
+
+void L1Hypervisor::Enter() {
+  L1Shootdown& shootdown = shared_.shootdown;
+  if (in_l2_) {
+    if (!shootdown.IsBehind(index_, guest_)) return;
+    // The interrupt of another processor.
+    ++stats_.interrupts;
+    Leave();
+  }
+  shootdown.Enter(index_, guest_);
+  const uint64_t generation = shootdown.Generation(guest_);
+  if (shootdown.IsBehind(index_, guest_)) Invalidate();
+  cpu_.EnterL2(Paging());
+  // A flush of the ASID happens at the entry.
+  shootdown.Invalidated(index_, guest_, generation);
+  in_l2_ = true;
+}
+
+void L1Hypervisor::Invalidate() {
+  ++stats_.invalidations;
+  if (options_.tables == GuestTables::kNpt) {
+    cpu_.FlushAsid();
+  } else if (options_.invept == L1HypervisorOptions::Invept::kGlobal) {
+    cpu_.InveptGlobal();
+  } else {
+    cpu_.InveptSingleContext(tables_->root());
+  }
+}
+
+NestedPaging L1Hypervisor::Paging() const {
   NestedPaging paging = {.tables = options_.tables,
-                         .root = tables_.root(),
+                         .asid = static_cast<uint32_t>(guest_) + 1,
+                         .root = tables_->root(),
                          .ept = {.root_level = options_.root_level,
                                  .ad_bits = options_.ad_bits,
                                  .exec_only = options_.exec_only},
@@ -92,15 +141,37 @@ void L1Hypervisor::Enter() {
   paging.l1.cr4 =
       kCr4Pae | (options_.root_level == Level::k256T ? kCr4La57 : 0);
   paging.l1.efer = kEferLma | kEferNx;
-  cpu_.EnterL2(paging);
+  return paging;
 }
 
 void L1Hypervisor::Leave() {
-  if (std::exchange(in_l2_, false)) cpu_.LeaveL2();
+  if (!std::exchange(in_l2_, false)) return;
+  cpu_.LeaveL2();
+  shared_.shootdown.Leave(index_);
 }
 
-absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
-  const NestedPte pte = tables_.Find(exit.nested_gpa);
+absl::Status L1Hypervisor::WithLock(absl::FunctionRef<absl::Status()> fn) {
+  Leave();
+  while (!shared_.lock.TryLock()) cpu_.Pause();
+  const absl::Cleanup unlock = [this] { shared_.lock.Unlock(); };
+  if (shared_.lost.load() && memory_.status().ok()) {
+    return absl::AbortedError(
+        "another processor of L1 stopped in the middle of a change");
+  }
+  absl::Status status = fn();
+  if (memory_.status().ok()) return status;
+  shared_.lost.store(true);
+  return memory_.status();
+}
+
+absl::Status L1Hypervisor::Shootdown() {
+  const uint64_t generation = shared_.shootdown.Ask(guest_);
+  while (!shared_.shootdown.IsDone(index_, guest_, generation)) cpu_.Pause();
+  return memory_.status();
+}
+
+absl::Status L1Hypervisor::HandleExit(const NestedExit& exit) {
+  const NestedPte pte = tables_->Find(exit.nested_gpa);
   if (exit.fault.kind == GuestFault::Kind::kEptMisconfiguration ||
       (exit.fault.kind == GuestFault::Kind::kNestedPageFault &&
        (exit.fault.code & kPferrReserved) != 0)) {
@@ -112,12 +183,12 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
   const bool npt = options_.tables == GuestTables::kNpt;
   const uint64_t value = pte.value;
   bool allowed = true;
-  switch (kind) {
+  switch (exit.kind) {
     case AccessKind::kWrite:
       if ((value & kTracked) != 0) {
         // No INVEPT: the new entry only adds a right, and the violation itself
         // has invalidated the processor's translation.
-        tables_.Store(pte, (value & ~kTracked) | format_.write);
+        tables_->Store(pte, (value & ~kTracked) | format_.write);
         return absl::OkStatus();
       }
       allowed = (value & format_.write) != 0;
@@ -131,9 +202,9 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit, AccessKind kind) {
       break;
   }
   if (!allowed) {
-    return absl::PermissionDeniedError(
-        Format("L2's %s at nested gpa 0x%x: the entry 0x%x does not grant it",
-               std::string(ToString(kind)), exit.nested_gpa.value(), value));
+    return absl::PermissionDeniedError(Format(
+        "L2's %s at nested gpa 0x%x: the entry 0x%x does not grant it",
+        std::string(ToString(exit.kind)), exit.nested_gpa.value(), value));
   }
   // The processor's translation was stale; the exit has invalidated it.
   return absl::OkStatus();
@@ -144,12 +215,12 @@ absl::Status L1Hypervisor::MapFresh(Gpa nested) {
        level = ChildOf(level)) {
     if (MapLarge(nested, level)) return absl::OkStatus();
   }
-  const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
+  const std::optional<FrameAllocator::Frame> frame = shared_.frames.Allocate();
   if (!frame.has_value()) return Exhausted();
   if (frame->recycled) memory_.ZeroPage(frame->gfn);
-  if (!tables_.Set(nested, Level::k4K,
-                   tables_.MakeLeaf(frame->gfn, Level::k4K, format_.full))) {
-    frames_.Drop(frame->gfn);
+  if (!tables_->Set(nested, Level::k4K,
+                    tables_->MakeLeaf(frame->gfn, Level::k4K, format_.full))) {
+    shared_.frames.Drop(frame->gfn);
     return Exhausted();
   }
   ++stats_.demand_pages;
@@ -158,214 +229,18 @@ absl::Status L1Hypervisor::MapFresh(Gpa nested) {
 
 bool L1Hypervisor::MapLarge(Gpa nested, Level level) {
   // An entry below `level` means that smaller pages are mapped beside it.
-  if (tables_.Find(nested).level < level) return false;
-  const std::optional<Gfn> first = frames_.AllocateRun(PagesPer(level));
+  if (tables_->Find(nested).level < level) return false;
+  const std::optional<Gfn> first = shared_.frames.AllocateRun(PagesPer(level));
   if (!first.has_value()) return false;
-  if (!tables_.Set(nested, level,
-                   tables_.MakeLeaf(*first, level, format_.full))) {
-    for (uint64_t i = 0; i < PagesPer(level); ++i) frames_.Drop(*first + i);
+  if (!tables_->Set(nested, level,
+                    tables_->MakeLeaf(*first, level, format_.full))) {
+    for (uint64_t i = 0; i < PagesPer(level); ++i)
+      shared_.frames.Drop(*first + i);
     return false;
   }
   ++stats_.large_pages;
   ++stats_.demand_pages;
   return true;
-}
-
-// --- L1 changes L2's memory. ---
-
-// No invalidation: the processor may keep its cached translation of the large
-// page, since the small pages translate to the same frames.
-bool L1Hypervisor::Split(const NestedPte& pte) {
-  if (!tables_.Split(pte)) return false;
-  ++stats_.splits;
-  return true;
-}
-
-absl::StatusOr<NestedPte> L1Hypervisor::FindWithin(Gpa nested, Gpa end) {
-  for (;;) {
-    const NestedPte pte = tables_.Find(nested);
-    if (!memory_.status().ok()) return memory_.status();
-    const uint64_t bytes = BytesPer(pte.level);
-    if (!pte.present || pte.level == Level::k4K ||
-        (nested.value() % bytes == 0 && end - nested >= bytes)) {
-      return pte;
-    }
-    if (!Split(pte)) return Exhausted();
-  }
-}
-
-absl::Status L1Hypervisor::ForEachWithin(
-    Gpa nested, uint64_t bytes, absl::FunctionRef<void(const NestedPte&)> fn) {
-  if (absl::Status s = CheckRange(nested, bytes); !s.ok()) return s;
-  Leave();
-  const Gpa end = nested + bytes;
-  for (Gpa at = nested; at < end;) {
-    absl::StatusOr<NestedPte> pte = FindWithin(at, end);
-    if (!pte.ok()) return pte.status();
-    if (pte->present) fn(*pte);
-    at += pte->present ? BytesPer(pte->level) : kPageSize;
-  }
-  return memory_.status();
-}
-
-absl::Status L1Hypervisor::Unmap(Gpa nested, uint64_t bytes) {
-  return ForEachWithin(nested, bytes, [this](const NestedPte& pte) {
-    tables_.Store(pte, 0);
-    must_invalidate_ = true;
-    for (uint64_t i = 0; i < PagesPer(pte.level); ++i) {
-      frames_.Drop(pte.gfn() + i);
-    }
-  });
-}
-
-absl::Status L1Hypervisor::Protect(Gpa nested, uint64_t bytes, Rights rights) {
-  if (rights == Rights::kExec && !options_.exec_only) {
-    return absl::InvalidArgumentError(
-        "pages that can be executed and not read need EPT with exec_only");
-  }
-  return ForEachWithin(nested, bytes, [this, rights](const NestedPte& pte) {
-    uint64_t value =
-        (pte.value & ~(format_.rights | kTracked)) | BitsOf(rights);
-    if (!HasDirtyBits() && (pte.value & ~value & format_.write) != 0) {
-      value |= kWasWritable;
-    }
-    if (value == pte.value) return;
-    tables_.Store(pte, value);
-    // NX is inverted: it denies a right.
-    const uint64_t nx = format_.rights & guest_entry::kNx;
-    if (((pte.value ^ nx) & ~(value ^ nx) & format_.rights) != 0) {
-      must_invalidate_ = true;
-    }
-  });
-}
-
-absl::Status L1Hypervisor::Remap(Gpa nested) {
-  if (absl::Status s = CheckRange(nested, kPageSize); !s.ok()) return s;
-  Leave();
-  absl::StatusOr<NestedPte> pte = FindWithin(nested, nested + kPageSize);
-  if (!pte.ok()) return pte.status();
-  if (!pte->present) return absl::OkStatus();
-  if (frames_.references(pte->gfn()) > 1) {
-    return absl::FailedPreconditionError(
-        Format("the page at nested gpa 0x%x is aliased", nested.value()));
-  }
-  const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
-  if (!frame.has_value()) return Exhausted();
-  memory_.CopyPage(pte->gfn(), frame->gfn);
-  tables_.Store(
-      *pte, (pte->value & ~guest_entry::kAddress) | ToGpa(frame->gfn).value());
-  must_invalidate_ = true;
-  frames_.Drop(pte->gfn());
-  return memory_.status();
-}
-
-absl::Status L1Hypervisor::Alias(Gpa from, Gpa to) {
-  if (absl::Status s = CheckRange(from, kPageSize); !s.ok()) return s;
-  if (absl::Status s = CheckRange(to, kPageSize); !s.ok()) return s;
-  Leave();
-  absl::StatusOr<NestedPte> pte = FindWithin(from, from + kPageSize);
-  if (!pte.ok()) return pte.status();
-  if (!pte->present || tables_.Find(to).present) {
-    return absl::FailedPreconditionError(
-        Format("nested gpa 0x%x has to be mapped and 0x%x not", from.value(),
-               to.value()));
-  }
-  const uint64_t clean = ~(format_.accessed | format_.dirty);
-  if (!tables_.Set(to, Level::k4K, pte->value & clean)) return Exhausted();
-  frames_.AddReference(pte->gfn());
-  return memory_.status();
-}
-
-absl::Status L1Hypervisor::Promote(Gpa nested) {
-  if (absl::Status s = CheckRange(nested, 8); !s.ok()) return s;
-  Leave();
-  const NestedPte link = tables_.Find(nested, Level::k2M);
-  if (link.level != Level::k2M || !link.present || link.leaf()) {
-    return absl::FailedPreconditionError(Format(
-        "there are no small pages around nested gpa 0x%x", nested.value()));
-  }
-  // The common rights of the small pages. Tracked pages count as writable, like
-  // pages that are not mapped yet.
-  std::optional<uint64_t> rights;
-  uint64_t past = 0;
-  bool tracked = false;
-  for (int i = 0; i < kEntriesPerTable; ++i) {
-    const NestedPte pte = tables_.Child(link, i);
-    uint64_t granted = pte.present ? pte.value & format_.rights : format_.full;
-    if ((pte.value & kTracked) != 0) {
-      granted |= format_.write;
-      tracked = true;
-    } else if (!HasDirtyBits() && (pte.value & format_.write) != 0) {
-      past |= kWasWritable;
-    }
-    if (rights.value_or(granted) != granted ||
-        (pte.present && frames_.references(pte.gfn()) > 1)) {
-      return absl::FailedPreconditionError(Format(
-          "the pages around nested gpa 0x%x are not alike", nested.value()));
-    }
-    rights = granted;
-    past |= pte.value & (format_.accessed | format_.dirty | kWasWritable);
-  }
-  if (tracked) rights = (*rights & ~format_.write) | kTracked;
-  const std::optional<Gfn> first = frames_.AllocateRun(kEntriesPerTable);
-  if (!first.has_value()) {
-    return absl::FailedPreconditionError(
-        "L1's memory has no aligned 2 MiB left");
-  }
-  for (int i = 0; i < kEntriesPerTable; ++i) {
-    const NestedPte pte = tables_.Child(link, i);
-    if (!pte.present) continue;
-    memory_.CopyPage(pte.gfn(), *first + static_cast<uint64_t>(i));
-    frames_.Drop(pte.gfn());
-  }
-  tables_.Store(link, tables_.MakeLeaf(*first, Level::k2M, *rights) | past);
-  must_invalidate_ = true;
-  frames_.Drop(link.gfn());
-  ++stats_.merges;
-  return memory_.status();
-}
-
-absl::Status L1Hypervisor::Demote(Gpa nested) {
-  if (absl::Status s = CheckRange(nested, 8); !s.ok()) return s;
-  Leave();
-  const NestedPte pte = tables_.Find(nested);
-  if (!pte.present || pte.level == Level::k4K) {
-    return absl::FailedPreconditionError(
-        Format("there is no large page at nested gpa 0x%x", nested.value()));
-  }
-  if (!Split(pte)) return Exhausted();
-  return memory_.status();
-}
-
-absl::StatusOr<std::vector<Gfn>> L1Hypervisor::TakeDirty() {
-  Leave();
-  std::vector<Gfn> dirty;
-  tables_.ForEachLeaf([&](Gpa nested, const NestedPte& pte) {
-    const uint64_t signs =
-        HasDirtyBits() ? format_.dirty : format_.write | kWasWritable;
-    if ((pte.value & signs) == 0) return;
-    for (uint64_t i = 0; i < PagesPer(pte.level); ++i) {
-      dirty.push_back(ToGfn(nested) + i);
-    }
-    uint64_t value = pte.value & ~signs;
-    if (!HasDirtyBits() && (pte.value & format_.write) != 0) value |= kTracked;
-    tables_.Store(pte, value);
-    if ((pte.value & signs) != kWasWritable) must_invalidate_ = true;
-  });
-  if (!memory_.status().ok()) return memory_.status();
-  return dirty;
-}
-
-absl::StatusOr<Gfn> L1Hypervisor::FrameOf(Gpa nested) {
-  if (absl::Status s = CheckRange(nested, 1); !s.ok()) return s;
-  Leave();
-  const NestedPte pte = tables_.Find(nested);
-  if (!memory_.status().ok()) return memory_.status();
-  if (!pte.present) {
-    return absl::NotFoundError(
-        Format("nothing is mapped at nested gpa 0x%x", nested.value()));
-  }
-  return pte.gfn() + (ToGfn(nested) - RoundDown(ToGfn(nested), pte.level));
 }
 
 // --- Helpers. ---
@@ -378,7 +253,7 @@ absl::Status L1Hypervisor::Exhausted() const {
 }
 
 absl::Status L1Hypervisor::CheckRange(Gpa nested, uint64_t bytes) const {
-  const uint64_t end = tables_.end().value();
+  const uint64_t end = tables_->end().value();
   if (nested.value() < end && bytes <= end - nested.value() &&
       (bytes < kPageSize ||
        (IsPageAligned(nested.value()) && IsPageAligned(bytes)))) {

@@ -1,17 +1,30 @@
-// A small hypervisor that itself runs in a guest. It gives one L2 guest memory
-// on demand, through EPT or NPT that it keeps in L1's memory and edits with
-// ordinary stores, so an MMU that shadows these tables sees the same as with a
-// real L1.
+// A small hypervisor that itself runs in a guest. It gives L2 guests memory on
+// demand, through EPT or NPT that it keeps in L1's memory and edits with
+// ordinary loads and stores, so an MMU that shadows these tables sees the same
+// as with a real L1.
+//
+// It may run on several processors, which share its guests (l1_shared.h). They
+// change tables and frames under one lock of L1, while L2 runs on other
+// processors. A processor that waits, for the lock or for an invalidation,
+// waits in L1Cpu::Pause.
 //
 // It invalidates translations only where the architecture requires it (SDM vol.
 // 3, 29.4.3.4; APM vol. 2, 15.16): nothing when an entry appears or grants
-// more; one INVEPT or flush of the ASID before L2 runs again when entries lost
-// something, however many.
+// more; when entries lost something, however many, one INVEPT or flush of the
+// ASID on each processor before it runs the guest again. The function that took
+// something away returns, and a frame or table is free again, when no processor
+// can use the old translations (l1_shootdown.h).
+//
+// A processor may set Accessed or Dirty in an entry between L1's load and its
+// store. A lost Accessed bit does no harm. A Dirty bit that may be lost is
+// replaced by a software bit, so L1's dirty log has the page in any case.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
 #define MMU_CORE_GUEST_HYPERVISOR_L1_HYPERVISOR_H_
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -22,57 +35,71 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/guest/hypervisor/l1_shared.h"
 #include "mmu_core/guest/hypervisor/nested_tables.h"
 #include "mmu_core/guest/kernel/frame_allocator.h"
 #include "mmu_core/guest/kernel/physical_memory.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 
 namespace mmu {
 
-struct L1HypervisorOptions {
-  GuestTables tables = GuestTables::kEpt;  // or kNpt
-  Level root_level = Level::k512G;         // or k256T
-  bool ad_bits = false;                    // kEpt; NPT always has them
-  bool exec_only = false;                  // kEpt: kExec below is allowed
-  // kEpt: the scope of INVEPT.
-  enum class Invept : uint8_t { kSingleContext, kGlobal };
-  Invept invept = Invept::kSingleContext;
-  // L2's memory is mapped in pages up to this size where possible.
-  Level max_page = Level::k4K;  // up to k1G
-};
-
+// Of one processor.
 struct L1HypervisorStats {
   uint64_t exits = 0;         // violations and nested page faults
   uint64_t demand_pages = 0;  // of any size
   uint64_t large_pages = 0;
   uint64_t splits = 0;
   uint64_t merges = 0;
+  uint64_t frees = 0;          // of tables that had become empty
   uint64_t invalidations = 0;  // INVEPTs or flushes of the ASID
+  uint64_t interrupts = 0;     // exits of L2 to invalidate for others
 };
 
-// Thread-compatible: runs on the one vCPU that `cpu` is. Functions fail with
+// The hypervisor on one processor. Thread-compatible: belongs to the thread of
+// the vCPU that `cpu` is. Functions fail with
 // RESOURCE_EXHAUSTED if L1's memory is used up, PERMISSION_DENIED if L2 does
 // something that L1 does not allow, INVALID_ARGUMENT for an impossible address
 // or size, FAILED_PRECONDITION if the mapping is not as the function requires,
-// and with the processor's own errors.
+// ABORTED if another processor failed in the middle of a change, and with the
+// processor's own errors.
 class L1Hypervisor {
  public:
   // L2's rights to a page. kExec alone only with exec_only.
   enum class Rights : uint8_t { kAll, kReadExec, kRead, kExec };
 
-  // `memory` is the part of L1's memory that the hypervisor may use. `cpu` is
-  // in L1, and outlives this object.
+  // A hypervisor with one processor and one guest. `memory` is the part of L1's
+  // memory that it may use. `cpu` is in L1, and outlives this object.
   L1Hypervisor(L1Cpu& cpu, const GpaSpace& memory,
                const L1HypervisorOptions& options);
+  // Processor `index` of the hypervisor that `shared` describes.
+  L1Hypervisor(L1Cpu& cpu, L1Shared& shared, int index);
 
-  // Makes the root. Called once, before everything else.
+  // Makes the roots of all guests. Called once, on one processor, before
+  // everything else.
   absl::Status Boot();
+
+  // The functions below concern this guest; at first, the first one. REQUIRES:
+  // Boot has returned.
+  void Select(int guest);
+  int selected() const { return guest_; }
+  const L1HypervisorOptions& options() const { return options_; }
 
   // Makes one access of L2 to the aligned 8-byte word at `nested`, with the
   // work that L1 does until the access succeeds.
-  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word);
+  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word,
+                      NestedTarget target = NestedTarget::kPage);
 
-  // The following functions run in L1, while L2 does not run. Ranges are whole
-  // 4 KiB pages; a large page that lies only partly in the range is split.
+  // The same, but L1 grants the page all rights again if it refuses the access.
+  absl::Status AccessGranting(Gpa nested, AccessKind kind, uint64_t* word,
+                              NestedTarget target = NestedTarget::kPage);
+
+  // Leaves L2, until the next access. A processor that will make no accesses
+  // for a while must call it: others may be waiting for its invalidations.
+  void Rest() { Leave(); }
+
+  // The following functions run in L1, while L2 runs on other processors only.
+  // Ranges are whole 4 KiB pages; a large page that lies only partly in the
+  // range is split.
 
   // Unmaps the pages; the next access finds zeros.
   absl::Status Unmap(Gpa nested, uint64_t bytes);
@@ -91,6 +118,9 @@ class L1Hypervisor {
   absl::Status Promote(Gpa nested);
   // Replaces the large page at `nested` by pages one level smaller.
   absl::Status Demote(Gpa nested);
+  // Frees the table of 4 KiB pages around `nested`. FAILED_PRECONDITION if
+  // there is none, or if it maps a page.
+  absl::Status FreeTable(Gpa nested);
 
   // L1's own dirty log: the 4 KiB pages that L2 may have written since the
   // previous call, ascending; a large page counts as a whole. Uses Dirty bits
@@ -100,12 +130,15 @@ class L1Hypervisor {
   // The frame of L1 that `nested` is mapped to. NOT_FOUND if it is unmapped.
   absl::StatusOr<Gfn> FrameOf(Gpa nested);
   const L1HypervisorStats& stats() const { return stats_; }
-  const FrameAllocator& frames() const { return frames_; }
-  Gpa root() const { return tables_.root(); }
+  // REQUIRES: no other processor runs.
+  const FrameAllocator& frames() const { return shared_.frames; }
+  // The top table of the selected guest.
+  Gpa root() const { return tables_->root(); }
 
  private:
-  // The limit of exits per access: more than mapping the access needs.
-  static constexpr int kMaxExits = 64;
+  // The limit of exits per access: more than mapping the access needs, also if
+  // other processors undo it meanwhile.
+  static constexpr int kMaxExits = 256;
 
   class Memory final : public PhysicalMemory {
    public:
@@ -117,9 +150,24 @@ class L1Hypervisor {
     L1Cpu& cpu_;
   };
 
+  L1Hypervisor(L1Cpu& cpu, std::unique_ptr<L1Shared> shared);
+
+  // --- The processor. ---
+
+  // Enters L2, or stays there; invalidates first if it has to.
   void Enter();
   void Leave();
-  absl::Status HandleExit(const NestedExit& exit, AccessKind kind);
+  NestedPaging Paging() const;
+  void Invalidate();
+  absl::Status HandleExit(const NestedExit& exit);
+  // Calls fn in L1, with L1's lock held.
+  absl::Status WithLock(absl::FunctionRef<absl::Status()> fn);
+
+  // --- Under L1's lock. ---
+
+  // Returns when no processor can use translations of the guest that are no
+  // longer in its tables.
+  absl::Status Shootdown();
   absl::Status MapFresh(Gpa nested);
   bool MapLarge(Gpa nested, Level level);
   // The leaf at `nested` if it ends by `end`; a larger leaf is split first. Or
@@ -129,19 +177,31 @@ class L1Hypervisor {
   absl::Status ForEachWithin(Gpa nested, uint64_t bytes,
                              absl::FunctionRef<void(const NestedPte&)> fn);
   bool Split(const NestedPte& pte);
+  // The bits that the pages of a table have in common.
+  struct Common {
+    uint64_t rights = 0;
+    uint64_t past = 0;  // Accessed, Dirty, kWasWritable
+  };
+  // Nullopt: the pages below `link` cannot be merged.
+  std::optional<Common> CommonOf(const NestedPte& link);
+  // kWasWritable if a Dirty bit that a processor sets in `value` now is lost.
+  uint64_t MayBeDirty(uint64_t value) const;
+
   absl::Status Exhausted() const;
   absl::Status CheckRange(Gpa nested, uint64_t bytes) const;
   uint64_t BitsOf(Rights rights) const;
   bool HasDirtyBits() const;
 
+  const std::unique_ptr<L1Shared> own_;  // with one processor only
   L1Cpu& cpu_;
-  const L1HypervisorOptions options_;
+  L1Shared& shared_;
+  const int index_;
+  const L1HypervisorOptions& options_;
   const NestedEntryFormat format_;
   Memory memory_;
-  FrameAllocator frames_;
-  NestedTables tables_;
+  int guest_ = 0;
+  std::optional<NestedTables> tables_;  // of the selected guest
   bool in_l2_ = false;
-  bool must_invalidate_ = false;  // before L2 runs again
   L1HypervisorStats stats_;
 };
 

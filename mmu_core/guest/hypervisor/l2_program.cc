@@ -71,12 +71,8 @@ absl::Status L2Program::Access(const GuestAccess& access, uint64_t* word) {
   const Gfn gfn((access.address_bytes >> kPageShift) % pages_);
   const Gpa nested =
       ToGpa(gfn) + (access.address_bytes & kPageMask & ~uint64_t{7});
-  absl::Status status = hypervisor_.Access(nested, access.kind, word);
-  if (status.code() == absl::StatusCode::kPermissionDenied) {
-    status =
-        hypervisor_.Protect(ToGpa(gfn), kPageSize, L1Hypervisor::Rights::kAll);
-    if (status.ok()) status = hypervisor_.Access(nested, access.kind, word);
-  }
+  const absl::Status status =
+      hypervisor_.AccessGranting(nested, access.kind, word);
   if (!status.ok() || options_.check == ReadCheck::kNo) return status;
   if (access.kind != AccessKind::kWrite) {
     return contents_.Check("L2", nested.value(), *word);
@@ -84,15 +80,6 @@ absl::Status L2Program::Access(const GuestAccess& access, uint64_t* word) {
   contents_.Write(nested.value(), *word);
   written_.insert(gfn);
   return absl::OkStatus();
-}
-
-absl::Status L2Program::AccessWithRights(Gpa nested, AccessKind kind,
-                                         uint64_t* word) {
-  absl::Status status = hypervisor_.Access(nested, kind, word);
-  if (status.code() != absl::StatusCode::kPermissionDenied) return status;
-  status = hypervisor_.Protect(ToGpa(ToGfn(nested)), kPageSize,
-                               L1Hypervisor::Rights::kAll);
-  return status.ok() ? hypervisor_.Access(nested, kind, word) : status;
 }
 
 absl::Status L2Program::Housekeeping() {
@@ -151,7 +138,7 @@ absl::Status L2Program::Verify() {
   for (const auto& [address, expected] : contents_.words()) {
     uint64_t word = 0;
     absl::Status status =
-        AccessWithRights(Gpa(address), AccessKind::kRead, &word);
+        hypervisor_.AccessGranting(Gpa(address), AccessKind::kRead, &word);
     if (status.ok()) status = contents_.Check("L2", address, word);
     if (!status.ok()) return status;
   }

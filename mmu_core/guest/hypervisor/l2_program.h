@@ -69,8 +69,6 @@ class L2Program final : public VirtualWorkload {
   L2Program(L1Cpu& cpu, const GpaSpace& memory, const L2ProgramOptions& options,
             uint64_t pages);
 
-  // Asks L1 for the right if the page is protected.
-  absl::Status AccessWithRights(Gpa nested, AccessKind kind, uint64_t* word);
   // The operations that are due between two accesses.
   absl::Status Housekeeping();
   absl::Status TakeDirty();

@@ -131,11 +131,10 @@ TEST_P(L2ProgramTest, TheSeedDecidesAllThatHappens) {
 class WrongCpu : public FakeL1Cpu {
  public:
   using FakeL1Cpu::FakeL1Cpu;
-  Outcome L2Access(Gpa nested_gpa, int size_bytes, AccessKind kind,
-                   uint64_t* word, NestedExit* exit) override {
-    const Outcome outcome =
-        FakeL1Cpu::L2Access(nested_gpa, size_bytes, kind, word, exit);
-    if (outcome == Outcome::kDone && kind == AccessKind::kRead &&
+  Outcome L2Access(const NestedAccess& access, uint64_t* word,
+                   NestedExit* exit) override {
+    const Outcome outcome = FakeL1Cpu::L2Access(access, word, exit);
+    if (outcome == Outcome::kDone && access.kind == AccessKind::kRead &&
         --reads_left == 0) {
       *word ^= 1;
     }

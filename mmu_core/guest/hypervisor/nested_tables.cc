@@ -44,12 +44,12 @@ uint64_t NestedTables::MakeLeaf(Gfn gfn, Level level, uint64_t rights) const {
          (level == Level::k4K ? 0 : guest_entry::kPageSize);
 }
 
-bool NestedTables::Split(const NestedPte& pte) {
+bool NestedTables::Split(const NestedPte& pte, uint64_t more) {
   if (pte.level == Level::k4K || !pte.leaf()) return false;
   const std::optional<Gfn> table = NewTable();
   if (!table.has_value()) return false;
   const Level below = ChildOf(pte.level);
-  uint64_t value = pte.value;
+  uint64_t value = pte.value | more;
   if (below == Level::k4K) value &= ~guest_entry::kPageSize;
   for (int i = 0; i < kEntriesPerTable; ++i) {
     memory_.Store(ToGpa(*table) + static_cast<uint64_t>(i) * 8, 8,

@@ -9,10 +9,12 @@
 
 #include "absl/functional/function_ref.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/check.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/kernel/frame_allocator.h"
 #include "mmu_core/guest/kernel/physical_memory.h"
 #include "mmu_core/guest_paging/guest_entry.h"
+#include "mmu_core/guest_paging/guest_walker.h"
 
 namespace mmu {
 
@@ -29,6 +31,8 @@ struct NestedEntryFormat {
 
   static const NestedEntryFormat kEpt;
   static const NestedEntryFormat kNpt;
+  // REQUIRES: kEpt or kNpt.
+  static const NestedEntryFormat& Of(GuestTables tables);
 };
 
 inline constexpr NestedEntryFormat NestedEntryFormat::kEpt = {
@@ -52,6 +56,11 @@ inline constexpr NestedEntryFormat NestedEntryFormat::kNpt = {
     .accessed = guest_entry::kAccessed,
     .dirty = guest_entry::kDirty};
 
+inline const NestedEntryFormat& NestedEntryFormat::Of(GuestTables tables) {
+  MMU_CHECK(tables != GuestTables::kLegacy);
+  return tables == GuestTables::kEpt ? kEpt : kNpt;
+}
+
 // An entry and its address. A value.
 struct NestedPte {
   Gpa where;
@@ -66,9 +75,10 @@ struct NestedPte {
   Gfn gfn() const { return ToGfn(Gpa(value & guest_entry::kAddress)); }
 };
 
-// Tables are added as needed, and freed only when a large page replaces them.
-// The caller invalidates the processor's translations of changed entries.
-// Thread-compatible.
+// Tables are added as needed; the caller frees them when it has unlinked them.
+// The caller also invalidates the processors' translations of changed entries.
+// Thread-compatible: on several processors, each has an object of its own for
+// the same root, and L1's lock is held.
 class NestedTables {
  public:
   // `root_level`: k512G or k256T.
@@ -81,7 +91,9 @@ class NestedTables {
 
   // Makes an empty root. False: no memory.
   bool Create();
-  // REQUIRES: created.
+  // Uses a root that another object made, perhaps on another processor.
+  void Adopt(Gpa root) { root_ = ToGfn(root); }
+  // REQUIRES: there is a root.
   Gpa root() const { return ToGpa(*root_); }
   // The first address that the tables do not translate.
   Gpa end() const { return Gpa(BytesPer(root_level_) * kEntriesPerTable); }
@@ -99,8 +111,8 @@ class NestedTables {
   uint64_t MakeLeaf(Gfn gfn, Level level, uint64_t rights) const;
 
   // Replaces the large page at `pte` by a table of pages one level smaller with
-  // the same translations. False: no memory.
-  bool Split(const NestedPte& pte);
+  // the same translations, and with `more` bits set. False: no memory.
+  bool Split(const NestedPte& pte, uint64_t more = 0);
   // Entry `index` of the table that `link` points at.
   NestedPte Child(const NestedPte& link, int index);
 

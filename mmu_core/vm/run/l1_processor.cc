@@ -1,6 +1,7 @@
 #include "mmu_core/vm/run/l1_processor.h"
 
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "mmu_core/base/check.h"
@@ -11,11 +12,12 @@
 namespace mmu {
 L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
                          std::function<bool()> await_ring_room,
-                         MissingMemory missing)
+                         MissingMemory missing, std::function<void()> pause)
     : vcpu_(vcpu),
       tdp_level_(tdp_level),
       await_ring_room_(std::move(await_ring_room)),
-      missing_(missing) {
+      missing_(missing),
+      pause_(std::move(pause)) {
   MMU_CHECK(vcpu.shadow() != nullptr);
 }
 
@@ -62,61 +64,76 @@ bool L1Processor::Access(Gpa gpa, int size_bytes, AccessKind kind,
   return true;
 }
 
-void L1Processor::InveptSingleContext(Gpa root) {
+void L1Processor::Pause() {
+  MMU_DCHECK(!in_l2_);
+  if (pause_ != nullptr) return pause_();
+  std::this_thread::yield();
+}
+
+void L1Processor::InvalidateContext(Gpa root) {
   vcpu_.shadow()->InvalidateRoot(ToGfn(root));
 }
+
+void L1Processor::InveptSingleContext(Gpa root) { InvalidateContext(root); }
 
 void L1Processor::InveptGlobal() { vcpu_.shadow()->InvalidateAll(); }
 
 void L1Processor::FlushAsid() { flush_asid_ = true; }
 
+GuestRoot L1Processor::RootOf(const NestedPaging& paging) {
+  GuestRoot root = {.table = ToGfn(paging.root)};
+  ShadowVcpu& shadow = *vcpu_.shadow();
+  if (paging.tables == GuestTables::kNpt &&
+      shadow.paging().role.guest_level() == 3) {
+    // NPT in PAE format: the processor loads the four top entries now.
+    const std::optional<Pdptes> pdptes = LoadPdptes(
+        shadow.memory(), paging.root.value(), shadow.max_phys_bits());
+    if (pdptes.has_value()) root.pdptes = *pdptes;
+  }
+  return root;
+}
+
 void L1Processor::EnterL2(const NestedPaging& paging) {
   paging_ = paging;
   in_l2_ = true;
   ShadowVcpu& shadow = *vcpu_.shadow();
-  GuestRoot root = {.table = ToGfn(paging.root)};
-  if (paging.tables == GuestTables::kEpt) {
-    shadow.SetPaging(ShadowPaging::OfEpt(paging.ept));
-  } else {
-    const ShadowPaging npt = ShadowPaging::OfNpt(paging.l1, tdp_level_);
-    shadow.SetPaging(npt);
-    if (npt.role.guest_level() == 3) {
-      // NPT in PAE format: the processor loads the four top entries now.
-      const std::optional<Pdptes> pdptes =
-          LoadPdptes(shadow.memory(), paging.root.value(),
-                     vcpu_.shadow()->max_phys_bits());
-      if (pdptes.has_value()) root.pdptes = *pdptes;
-    }
-  }
-  if (std::exchange(flush_asid_, false)) shadow.InvalidateAll();
-  shadow.SetRoot(root, ShadowVcpu::Flush::kNo);
+  shadow.SetPaging(paging.tables == GuestTables::kEpt
+                       ? ShadowPaging::OfEpt(paging.ept)
+                       : ShadowPaging::OfNpt(paging.l1, tdp_level_));
+  // The guest with this ASID always has this nCR3.
+  if (std::exchange(flush_asid_, false)) InvalidateContext(paging.root);
+  shadow.SetRoot(RootOf(paging), ShadowVcpu::Flush::kNo);
+  if (std::exchange(entered_, paging.root) == paging.root) return;
+  ++(shadow.roots().table() != nullptr ? stats_.kept_roots
+                                       : stats_.missed_roots);
 }
 
-L1Cpu::Outcome L1Processor::L2Access(Gpa nested_gpa, int size_bytes,
-                                     AccessKind kind, uint64_t* word,
+L1Cpu::Outcome L1Processor::L2Access(const NestedAccess& access, uint64_t* word,
                                      NestedExit* exit) {
   MMU_DCHECK(in_l2_);
-  const GuestPageAccess access = {
-      .kind = kind,
-      .privilege = paging_.tables == GuestTables::kNpt
-                       ? Privilege::kUser
-                       : Privilege::kSupervisor};
+  const GuestPageAccess by_l2 = {
+      .kind = access.kind,
+      .privilege = paging_.tables == GuestTables::kNpt ? Privilege::kUser
+                                                       : Privilege::kSupervisor,
+      .target = access.target};
   GuestFault fault;
   for (;;) {
-    switch (vcpu_.shadow()->Access(nested_gpa.value(), size_bytes, access, word,
-                                   &fault)) {
+    switch (vcpu_.shadow()->Access(access.nested_gpa.value(), access.size_bytes,
+                                   by_l2, word, &fault)) {
       case AccessOutcome::kDone:
         return Outcome::kDone;
       case AccessOutcome::kEmulated:
         if (missing_ == MissingMemory::kLost) {
-          status_ = GuestMemoryIsGone(nested_gpa.value());
+          status_ = GuestMemoryIsGone(access.nested_gpa.value());
           return Outcome::kError;
         }
-        if (kind != AccessKind::kWrite) *word = ~uint64_t{0};
+        if (access.kind != AccessKind::kWrite) *word = ~uint64_t{0};
         return Outcome::kDone;
       case AccessOutcome::kGuestFault:
         in_l2_ = false;
-        *exit = {.nested_gpa = nested_gpa, .fault = fault};
+        *exit = {.nested_gpa = access.nested_gpa,
+                 .kind = access.kind,
+                 .fault = fault};
         return Outcome::kExit;
       case AccessOutcome::kError:
         status_ = vcpu_.shadow()->status();

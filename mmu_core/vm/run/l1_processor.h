@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
@@ -18,28 +20,44 @@
 
 namespace mmu {
 
+// Of entries of L2 with another table of L1 than before (SHD-54).
+struct L1ProcessorStats {
+  uint64_t kept_roots = 0;    // the vCPU had kept the root
+  uint64_t missed_roots = 0;  // a root has to be loaded
+};
+
 // Externally synchronised: belongs to the vCPU's thread.
 class L1Processor final : public L1Cpu {
  public:
   // `vcpu`, of a VM with MmuMode::kNested (checked), outlives this object.
   // `tdp_level` is the host's; a shadow of L1's NPT has as many levels
-  // (ROLE-30). `await_ring_room` as for GuestProcessor.
+  // (ROLE-30). `await_ring_room` as for GuestProcessor. `pause` is called where
+  // L1 waits for another processor: it lets the host's other threads run, and
+  // parks the vCPU if that is asked for. Without it the thread only yields.
   L1Processor(Vcpu& vcpu, Level tdp_level,
               std::function<bool()> await_ring_room = nullptr,
-              MissingMemory missing = MissingMemory::kDevice);
+              MissingMemory missing = MissingMemory::kDevice,
+              std::function<void()> pause = nullptr);
 
   bool Access(Gpa gpa, int size_bytes, AccessKind kind,
               uint64_t* word) override;
+  void Pause() override;
   void InveptSingleContext(Gpa root) override;
   void InveptGlobal() override;
   void FlushAsid() override;
   void EnterL2(const NestedPaging& paging) override;
-  Outcome L2Access(Gpa nested_gpa, int size_bytes, AccessKind kind,
-                   uint64_t* word, NestedExit* exit) override;
+  Outcome L2Access(const NestedAccess& access, uint64_t* word,
+                   NestedExit* exit) override;
   void LeaveL2() override { in_l2_ = false; }
   absl::Status status() const override { return status_; }
 
+  const L1ProcessorStats& stats() const { return stats_; }
+
  private:
+  // Drops the translations, and the roots, of one table of L1.
+  void InvalidateContext(Gpa root);
+  // The tables from which the processor translates for L2.
+  GuestRoot RootOf(const NestedPaging& paging);
   // True if the ring has room now: try again.
   bool AwaitRingRoom();
 
@@ -47,10 +65,13 @@ class L1Processor final : public L1Cpu {
   const Level tdp_level_;
   const std::function<bool()> await_ring_room_;
   const MissingMemory missing_;
+  const std::function<void()> pause_;
   NestedPaging paging_;
+  std::optional<Gpa> entered_;  // the last table of L1
   bool in_l2_ = false;
   bool flush_asid_ = false;
   absl::Status status_;
+  L1ProcessorStats stats_;
 };
 
 }  // namespace mmu

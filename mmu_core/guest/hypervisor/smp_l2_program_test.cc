@@ -1,0 +1,141 @@
+#include "mmu_core/guest/hypervisor/smp_l2_program.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/hypervisor/fake_l1_machine.h"
+
+namespace mmu {
+namespace {
+
+using ::mmu::testing::FakeL1Cpu;
+using ::mmu::testing::FakeL1Machine;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr uint64_t kMemory = 24 * kMiB;
+
+GpaSpace Space() {
+  return *GpaSpace::Create({GfnRange::Of(Gfn(0), kMemory / kPageSize)});
+}
+
+struct Case {
+  std::string name;
+  L1HypervisorOptions options;
+  int cpus = 2;
+  uint64_t stride_bytes = kPageSize;
+};
+
+// The programs of all processors of a machine, and what became of them.
+class Programs {
+ public:
+  Programs(FakeL1Machine& machine, const SmpL2Options& options)
+      : machine_(machine), shared_(Space(), options) {
+    for (int i = 0; i < options.cpus; ++i) {
+      programs_.push_back(
+          std::make_unique<SmpL2Program>(machine.cpu(i), shared_, i));
+    }
+    EXPECT_TRUE(programs_[0]->hypervisor().Boot().ok());
+  }
+
+  // The first error of a processor.
+  absl::Status Run(int steps) {
+    std::vector<absl::Status> ends(programs_.size());
+    machine_.Run([&](int i) {
+      SmpL2Program& program = *programs_[static_cast<size_t>(i)];
+      absl::Status& status = ends[static_cast<size_t>(i)];
+      for (int n = 0; n < steps && status.ok(); ++n) status = program.Step();
+      if (status.ok()) status = program.Verify();
+      program.hypervisor().Rest();
+    });
+    for (const absl::Status& status : ends) {
+      if (!status.ok() && !absl::IsAborted(status)) return status;
+    }
+    return absl::OkStatus();
+  }
+  L1HypervisorStats Sum() {
+    L1HypervisorStats sum;
+    for (const auto& program : programs_) {
+      const L1HypervisorStats& one = program->hypervisor().stats();
+      sum.splits += one.splits;
+      sum.merges += one.merges;
+      sum.frees += one.frees;
+      sum.invalidations += one.invalidations;
+      sum.interrupts += one.interrupts;
+    }
+    return sum;
+  }
+
+ private:
+  FakeL1Machine& machine_;
+  SmpL2Shared shared_;
+  std::vector<std::unique_ptr<SmpL2Program>> programs_;
+};
+
+class SmpL2ProgramTest : public ::testing::TestWithParam<Case> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Tables, SmpL2ProgramTest,
+    ::testing::Values(
+        Case{"Ept", {}}, Case{"EptThreeProcessors", {}, 3},
+        Case{"EptAccessedDirty", {.ad_bits = true}},
+        Case{"EptFarApart", {.ad_bits = true}, 2, 2 * kMiB},
+        Case{"Npt", {.tables = GuestTables::kNpt}},
+        Case{"NptFarApart", {.tables = GuestTables::kNpt}, 2, 2 * kMiB},
+        Case{"NptFiveLevels",
+             {.tables = GuestTables::kNpt, .root_level = Level::k256T}}),
+    [](const auto& row) { return row.param.name; });
+
+// Every read finds what it may find, in many interleavings. The processors'
+// caches keep everything that they were not told to invalidate.
+TEST_P(SmpL2ProgramTest, NoProcessorUsesWhatAnotherTookAway) {
+  const bool far_apart = GetParam().stride_bytes != kPageSize;
+  L1HypervisorStats sum;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    FakeL1Machine machine(kMemory, GetParam().cpus, seed);
+    Programs programs(machine,
+                      {.hypervisor = GetParam().options,
+                       .cpus = GetParam().cpus,
+                       .guests = 2,
+                       .pages = 8,
+                       .stride_bytes = GetParam().stride_bytes,
+                       .seed = seed,
+                       .steps_per_promote = far_apart ? uint64_t{0} : 256,
+                       .steps_per_take_dirty = 64});
+    const absl::Status status = programs.Run(2'500);
+    ASSERT_TRUE(status.ok()) << "seed " << seed << ": " << status;
+    const L1HypervisorStats one = programs.Sum();
+    sum.frees += one.frees;
+    sum.merges += one.merges;
+    sum.splits += one.splits;
+    sum.invalidations += one.invalidations;
+    sum.interrupts += one.interrupts;
+  }
+  EXPECT_EQ(sum.frees > 0, far_apart) << "near pages share a table";
+  EXPECT_EQ(sum.merges > 0, !far_apart);
+  EXPECT_EQ(sum.splits > 0, !far_apart);
+  EXPECT_GT(sum.interrupts, 100u);
+  EXPECT_GT(sum.invalidations, sum.interrupts);
+}
+
+TEST(SmpL2ProgramsTest, TheSeedDecidesTheInterleaving) {
+  const auto run = [](uint64_t seed) {
+    FakeL1Machine machine(kMemory, 2, seed);
+    Programs programs(machine, {.pages = 8, .seed = 1});
+    EXPECT_TRUE(programs.Run(500).ok());
+    return programs.Sum().interrupts;
+  };
+  const uint64_t first = run(1);
+  EXPECT_EQ(run(1), first);
+  EXPECT_NE(run(2), first);
+}
+
+}  // namespace
+}  // namespace mmu
