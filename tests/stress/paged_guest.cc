@@ -19,6 +19,7 @@
 #include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vm_state.h"
+#include "tests/stress/patient_l1_cpu.h"
 
 namespace mmu::stress {
 namespace {
@@ -63,48 +64,6 @@ class PatientCpu final : public GuestCpu {
 
  private:
   const std::unique_ptr<GuestCpu> cpu_;
-  const Wait before_access_;
-  const Wait on_refusal_;
-};
-
-class PatientL1Cpu final : public L1Cpu {
- public:
-  PatientL1Cpu(std::unique_ptr<L1Cpu> cpu, Wait before_access, Wait on_refusal)
-      : cpu_(std::move(cpu)),
-        before_access_(std::move(before_access)),
-        on_refusal_(std::move(on_refusal)) {}
-
-  bool Access(Gpa gpa, int size_bytes, AccessKind kind,
-              uint64_t* word) override {
-    for (;;) {
-      before_access_();
-      if (cpu_->Access(gpa, size_bytes, kind, word)) return true;
-      if (!IsForbidden(cpu_->status())) return false;
-      on_refusal_();
-    }
-  }
-  void InveptSingleContext(Gpa root) override {
-    cpu_->InveptSingleContext(root);
-  }
-  void InveptGlobal() override { cpu_->InveptGlobal(); }
-  void FlushAsid() override { cpu_->FlushAsid(); }
-  void EnterL2(const NestedPaging& paging) override { cpu_->EnterL2(paging); }
-  Outcome L2Access(const NestedAccess& access, uint64_t* word,
-                   NestedExit* exit) override {
-    for (;;) {
-      before_access_();
-      const Outcome outcome = cpu_->L2Access(access, word, exit);
-      if (outcome != Outcome::kError || !IsForbidden(cpu_->status())) {
-        return outcome;
-      }
-      on_refusal_();
-    }
-  }
-  void LeaveL2() override { cpu_->LeaveL2(); }
-  absl::Status status() const override { return cpu_->status(); }
-
- private:
-  const std::unique_ptr<L1Cpu> cpu_;
   const Wait before_access_;
   const Wait on_refusal_;
 };

@@ -40,6 +40,11 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
   }
   constexpr std::array<uint64_t, 5> kLimits = {0, 64, 100, 400, 2000};
   config->shadow_page_limit = kLimits[random() % kLimits.size()];
+  config->smp_l1 = config->mmu == MmuMode::kNested && random() % 2 == 0;
+  if (config->smp_l1) {
+    config->vcpus = std::max(config->vcpus, 2);
+    paging.large_pages = GuestPagingConfig::LargePages::kNo;
+  }
 }
 
 std::string DescribeGuest(const RoundConfig& config) {
@@ -49,6 +54,12 @@ std::string DescribeGuest(const RoundConfig& config) {
   constexpr std::array<const char*, 4> kModes = {"32-bit", "PAE", "4 levels",
                                                  "5 levels"};
   const GuestPagingConfig& paging = config.guest_paging;
+  if (config.smp_l1) {
+    return absl::StrCat(
+        "; one L1 hypervisor",
+        paging.ad_bits == GuestPagingConfig::AdBits::kOn ? "" : " without A/D",
+        limit);
+  }
   return absl::StrFormat(
       "; the guest's tables: %s%s%s, %d processes%s",
       kModes[static_cast<int>(paging.mode)],

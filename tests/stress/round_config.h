@@ -25,6 +25,9 @@ struct RoundConfig {
   uint64_t seed = 1;
   MmuMode mmu = MmuMode::kTdp;
   GuestPagingConfig guest_paging;
+  // kNested: one L1 hypervisor runs on all vCPUs (nested_guest.h), or else one
+  // on each.
+  bool smp_l1 = false;
   uint64_t shadow_page_limit = 0;
   EntryFormat format = EntryFormat::kEpt;
   bool ad_bits = true;

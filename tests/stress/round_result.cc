@@ -44,6 +44,14 @@ std::string_view ToString(Operation operation) {
   return "?";
 }
 
+void NestedResult::Add(const NestedResult& other) {
+  kept_roots += other.kept_roots;
+  missed_roots += other.missed_roots;
+  interrupts += other.interrupts;
+  invalidations += other.invalidations;
+  tables_freed += other.tables_freed;
+}
+
 void RoundResult::Add(const RoundResult& other) {
   if (violation.empty()) violation = other.violation;
   for (int i = 0; i < kOperations; ++i) done[i] += other.done[i];
@@ -57,6 +65,9 @@ void RoundResult::Add(const RoundResult& other) {
   unsyncs += other.unsyncs;
   pte_writes += other.pte_writes;
   recycled += other.recycled;
+  nested_zapped += other.nested_zapped;
+  nested_recycled += other.nested_recycled;
+  nested.Add(other.nested);
 }
 
 }  // namespace mmu::stress

@@ -34,6 +34,17 @@ enum class Operation : uint8_t {
 inline constexpr int kOperations = 18;
 std::string_view ToString(Operation operation);
 
+// Of L2 guests that run on all processors of an L1 hypervisor.
+struct NestedResult {
+  uint64_t kept_roots = 0;    // switches to a root that the vCPU had kept
+  uint64_t missed_roots = 0;  // switches to a root that it had not
+  uint64_t interrupts = 0;    // exits of L2 to invalidate for another vCPU
+  uint64_t invalidations = 0;
+  uint64_t tables_freed = 0;  // by L1: the shadow pages below go with them
+
+  void Add(const NestedResult& other);
+};
+
 struct RoundResult {
   std::string violation;  // empty if there is none
   std::array<uint64_t, kOperations> done{};
@@ -47,6 +58,11 @@ struct RoundResult {
   uint64_t unsyncs = 0;     // of shadow pages
   uint64_t pte_writes = 0;  // guests' writes to page tables that were emulated
   uint64_t recycled = 0;    // shadow pages
+  // Shadow pages of nested guests alone (guest_mode): those zapped for any
+  // reason, and those recycled because of the limit.
+  uint64_t nested_zapped = 0;
+  uint64_t nested_recycled = 0;
+  NestedResult nested;
 
   void Add(const RoundResult& other);
 };

@@ -110,6 +110,13 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
       rounds, sum.accesses, sum.faults, sum.flushes, sum.pages_compared,
       sum.emulated, sum.pre_faults, sum.ring_full, sum.unsyncs, sum.pte_writes,
       sum.recycled);
+  std::printf(
+      "nested guests: %lu shadow pages zapped, %lu of them recycled, %lu "
+      "tables freed by L1, %lu switches to a kept root, %lu to another, %lu "
+      "invalidations by L1, %lu of them for another vCPU\n",
+      sum.nested_zapped, sum.nested_recycled, sum.nested.tables_freed,
+      sum.nested.kept_roots, sum.nested.missed_roots, sum.nested.invalidations,
+      sum.nested.interrupts);
 }
 
 int Main() {

@@ -38,6 +38,7 @@
 #include "mmu_core/vm/vm_state.h"
 #include "tests/stress/changing_regions.h"
 #include "tests/stress/guest_threads.h"
+#include "tests/stress/nested_guest.h"
 #include "tests/stress/paged_guest.h"
 #include "tests/stress/round_config.h"
 #include "tests/stress/round_result.h"
@@ -76,6 +77,11 @@ class Round {
       result_.unsyncs = testing::Unsyncs() - unsyncs_before_;
       result_.pte_writes = stats.mmu_pte_write;
       result_.recycled = stats.mmu_recycled;
+      if (config_.mmu == MmuMode::kNested) {
+        // The shadow MMU serves nested guests only.
+        result_.nested_zapped = stats.mmu_shadow_zapped;
+        result_.nested_recycled = stats.mmu_recycled;
+      }
       for (const VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
         result_.faults += vcpu.pf_taken;
       }
@@ -129,9 +135,14 @@ class Round {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
-    if (has_programs()) {
-      guest = std::make_unique<PagedGuest>(
-          *vm_, GpaSpace::Create({spaces.stable}).value(), config_.seed);
+    NestedGuest* nested = nullptr;
+    const GpaSpace stable = GpaSpace::Create({spaces.stable}).value();
+    if (config_.smp_l1) {
+      auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
+      nested = one.get();
+      guest = std::move(one);
+    } else if (has_programs()) {
+      guest = std::make_unique<PagedGuest>(*vm_, stable, config_.seed);
     } else {
       guest = std::make_unique<StressedGuest>(*vm_, spaces, config_.seed);
     }
@@ -143,6 +154,7 @@ class Round {
     }
     guest->Stop();
     if (!guest->violation().empty()) Fail(guest->violation());
+    if (nested != nullptr) result_.nested = nested->result();
     result_.accesses = guest->access_count();
     result_.emulated = guest->emulated_count();
     result_.pre_faults = guest->pre_fault_count();
