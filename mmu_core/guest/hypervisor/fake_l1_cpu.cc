@@ -81,35 +81,48 @@ void FakeL1Cpu::LeaveL2() {
   in_l2_ = false;
 }
 
+GuestWalkResult FakeL1Cpu::Walk(const NestedAccess& access) {
+  const CpuRole role = paging_.tables == GuestTables::kEpt
+                           ? EptCpuRole(paging_.ept, 0)
+                           : NptCpuRole(paging_.l1);
+  Entries entries(memory_, links_, Tag());
+  return GuestWalker(paging_.tables, role, {})
+      .Walk(entries, {.table = ToGfn(paging_.root)}, access.nested_gpa.value(),
+            {.kind = access.kind, .target = access.target});
+}
+
+template <typename Fn>
+void FakeL1Cpu::ForEachLink(const GuestWalkResult& walk, Fn fn) {
+  for (int level = walk.top_level; level > walk.level; --level) {
+    const GuestWalkStep& step = walk.step(level);
+    fn(std::make_pair(Tag(), step.entry_gpa), step.entry);
+  }
+}
+
+void FakeL1Cpu::Speculate(Gpa nested_gpa) {
+  MMU_CHECK(in_l2_);
+  ForEachLink(Walk({.nested_gpa = nested_gpa}),
+              [&](const auto& link, uint64_t entry) { links_[link] = entry; });
+}
+
 L1Cpu::Outcome FakeL1Cpu::L2Access(const NestedAccess& access, uint64_t* word,
                                    NestedExit* exit) {
   MMU_CHECK(in_l2_);
   if (turn_ != nullptr) turn_(Turn::kAccess);
   if (!Served()) return Outcome::kError;
-  const uint64_t tag = Tag();
-  const auto key = std::make_pair(tag, ToGfn(access.nested_gpa));
+  const auto key = std::make_pair(Tag(), ToGfn(access.nested_gpa));
   auto it = tlb_.find(key);
   if (it == tlb_.end() || !it->second.rights.Has(Needed(access.kind))) {
     if (it != tlb_.end()) tlb_.erase(it);
     ++walks_;
-    const CpuRole role = paging_.tables == GuestTables::kEpt
-                             ? EptCpuRole(paging_.ept, 0)
-                             : NptCpuRole(paging_.l1);
-    Entries entries(memory_, links_, tag);
-    const GuestWalkResult walk =
-        GuestWalker(paging_.tables, role, {})
-            .Walk(entries, {.table = ToGfn(paging_.root)},
-                  access.nested_gpa.value(),
-                  {.kind = access.kind, .target = access.target});
-    for (int level = walk.top_level; level > walk.level; --level) {
-      const GuestWalkStep& step = walk.step(level);
-      const auto link = std::make_pair(tag, step.entry_gpa);
+    const GuestWalkResult walk = Walk(access);
+    ForEachLink(walk, [&](const auto& link, uint64_t entry) {
       if (walk.translated()) {
-        links_[link] = step.entry;
+        links_[link] = entry;
       } else {
         links_.erase(link);
       }
-    }
+    });
     if (!walk.translated()) {
       *exit = {.nested_gpa = access.nested_gpa,
                .kind = access.kind,

@@ -18,6 +18,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest/flat_memory.h"
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/paging/access_rights.h"
 
@@ -46,6 +47,10 @@ class FakeL1Cpu : public L1Cpu {
                    NestedExit* exit) override;
   void LeaveL2() override;
   absl::Status status() const override { return status_; }
+
+  // In L2: walks L1's tables for an address that L2 does not access, as a
+  // processor may. Keeps the links, even if the walk finds no page.
+  void Speculate(Gpa nested_gpa);
 
   // Makes all accesses after `count` more fail, as on a host without memory.
   void FailAfter(uint64_t count) { accesses_left_ = count; }
@@ -76,6 +81,10 @@ class FakeL1Cpu : public L1Cpu {
     AccessRights rights;
   };
 
+  GuestWalkResult Walk(const NestedAccess& access);
+  // Calls fn(key in `links_`, entry) for each link that the walk used.
+  template <typename Fn>
+  void ForEachLink(const GuestWalkResult& walk, Fn fn);
   bool Served();
   void Perform(Gpa gpa, int size_bytes, AccessKind kind, uint64_t* word);
   // The tag of the translations of the guest that runs.

@@ -24,7 +24,7 @@ class FakeL1Machine {
  public:
   // On average, every `accesses_per_turn` accesses another processor continues.
   FakeL1Machine(uint64_t memory_bytes, int cpus, uint64_t seed,
-                uint64_t accesses_per_turn = 4);
+                uint64_t accesses_per_turn = 8);
 
   FakeL1Cpu& cpu(int index) { return *cpus_[static_cast<size_t>(index)]; }
   FlatMemory& memory() { return memory_; }

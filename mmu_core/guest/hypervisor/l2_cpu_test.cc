@@ -26,7 +26,7 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kMemory = 24 * kMiB;
 // L2's tables, by level; they translate the page kLinear to the page kPage.
 constexpr uint64_t kTables = 0x10'0000;
-constexpr Gva kLinear(0x7654'3210'1000 & ~uint64_t{0x8000'0000'0000});
+constexpr Gva kLinear(0x7654'3210'1000);
 constexpr Gpa kPage(0x20'0000);
 
 GpaSpace Space(uint64_t bytes) {
@@ -49,7 +49,8 @@ class L2CpuTest : public ::testing::TestWithParam<Case> {
                8 * index);
   }
   void SetEntry(int level, uint64_t value) {
-    ASSERT_TRUE(l1_.Access(EntryAt(level), AccessKind::kWrite, &value).ok());
+    ASSERT_TRUE(
+        l1_.AccessGranting(EntryAt(level), AccessKind::kWrite, &value).ok());
   }
   uint64_t Entry(int level) {
     uint64_t value = 0;

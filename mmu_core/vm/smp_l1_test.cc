@@ -1,0 +1,167 @@
+// An L1 hypervisor on two vCPUs of a real VM: several L2 guests that both vCPUs
+// run, and one on each vCPU that has page tables of its own.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/access.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/guest_access.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/guest/hypervisor/l2_cpu.h"
+#include "mmu_core/guest/hypervisor/smp_l2_program.h"
+#include "mmu_core/guest/kernel/kernel_program.h"
+#include "mmu_core/guest/virtual_workload_test_util.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/run/l1_processor.h"
+
+namespace mmu::testing {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr int kVcpus = 2;
+constexpr uint64_t kKernelPages = 512;
+
+struct Case {
+  std::string name;
+  EntryFormat format = EntryFormat::kEpt;
+  bool ad_bits = true;
+  uint64_t shadow_page_limit = 0;
+};
+
+class SmpL1Test : public ::testing::TestWithParam<Case> {
+ protected:
+  SmpL1Test() {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.format = GetParam().format;
+    config.shadow_page_limit = GetParam().shadow_page_limit;
+    config.vcpu_count = kVcpus;
+    config.memslots = {Slot(0, 0, 32 * kMiB)};
+    vm_ = MakeVmFrom(config);
+    options_.hypervisor = {.tables = GetParam().format == EntryFormat::kEpt
+                                         ? GuestTables::kEpt
+                                         : GuestTables::kNpt,
+                           .ad_bits = GetParam().ad_bits};
+    options_.cpus = kVcpus;
+    options_.guests = 5;
+    options_.stride_bytes = 2 * kMiB;
+    options_.other_guests = kVcpus;
+    options_.other_pages = kKernelPages;
+    options_.steps_per_promote = 0;
+    shared_ = std::make_unique<SmpL2Shared>(vm_->GuestSpace(), options_);
+    for (int i = 0; i < kVcpus; ++i) {
+      cpus_.push_back(std::make_unique<L1Processor>(
+          *vm_->state().vcpus[static_cast<size_t>(i)], Level::k512G));
+      programs_.push_back(
+          std::make_unique<SmpL2Program>(*cpus_.back(), *shared_, i));
+    }
+    EXPECT_TRUE(L1(0).Boot().ok());
+  }
+
+  L1Hypervisor& L1(size_t vcpu) { return programs_[vcpu]->hypervisor(); }
+  // Runs fn(vcpu) on a thread for each vCPU.
+  template <typename Fn>
+  void OnEachVcpu(Fn fn) {
+    std::vector<absl::Status> ends(kVcpus);
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < kVcpus; ++i) {
+      threads.emplace_back([this, i, &ends, &fn] {
+        Vcpu& vcpu = *vm_->state().vcpus[i];
+        vcpu.EnterGuest();
+        ends[i] = fn(i);
+        L1(i).Rest();
+        vcpu.ExitGuest();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const absl::Status& end : ends) EXPECT_TRUE(end.ok()) << end;
+  }
+
+  std::unique_ptr<Vm> vm_;
+  SmpL2Options options_;
+  std::unique_ptr<SmpL2Shared> shared_;
+  std::vector<std::unique_ptr<L1Processor>> cpus_;
+  std::vector<std::unique_ptr<SmpL2Program>> programs_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Tables, SmpL1Test,
+    ::testing::Values(Case{"Ept"},
+                      Case{"EptFewPages", EntryFormat::kEpt, true, 64},
+                      Case{"EptWithoutAccessedDirty", EntryFormat::kEpt, false},
+                      Case{"Npt", EntryFormat::kNpt},
+                      Case{"NptFewPages", EntryFormat::kNpt, true, 64}),
+    [](const auto& row) { return row.param.name; });
+
+TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
+  OnEachVcpu([&](size_t vcpu) -> absl::Status {
+    SmpL2Program& program = *programs_[vcpu];
+    L2Cpu cpu(program.hypervisor(), options_.guests + static_cast<int>(vcpu));
+    const GpaSpace memory =
+        *GpaSpace::Create({GfnRange::Of(Gfn(0), kKernelPages)});
+    const absl::StatusOr<std::unique_ptr<KernelProgram>> kernel =
+        KernelProgram::Start(cpu, memory,
+                             {.processes = 2,
+                              .seed = vcpu + 1,
+                              .check = ReadCheck::kYes,
+                              .accesses_per_switch = 32,
+                              .accesses_per_unmap = 64,
+                              .accesses_per_protect = 64});
+    if (!kernel.ok()) return kernel.status();
+    absl::Status status;
+    for (int i = 0; i < 400 && status.ok(); ++i) {
+      for (int step = 0; step < 20 && status.ok(); ++step) {
+        status = program.Step();
+      }
+      if (!status.ok()) break;
+      const auto source = UniformAccesses(memory, 5);
+      status = RunAccesses(**kernel, *source);
+    }
+    if (status.ok()) status = program.Verify();
+    if (status.ok()) status = (*kernel)->Verify();
+    return status;
+  });
+  uint64_t interrupts = 0;
+  for (size_t i = 0; i < kVcpus; ++i) {
+    interrupts += L1(i).stats().interrupts;
+    EXPECT_GT(cpus_[i]->stats().missed_roots, 0u);
+    EXPECT_GT(L1(i).stats().frees, 0u);
+  }
+  EXPECT_GT(interrupts, 0u);
+  const VmStatsSnapshot stats = vm_->Stats();
+  if (GetParam().shadow_page_limit != 0) EXPECT_GT(stats.mmu_recycled, 0u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// Both vCPUs are driven by this thread.
+TEST_P(SmpL1Test, WhatOneVcpuTookAwayIsGoneOnTheOther) {
+  uint64_t word = 7;
+  ASSERT_TRUE(L1(0).Access(Gpa(0), AccessKind::kWrite, &word).ok());
+  const Gfn frame = L1(0).FrameOf(Gpa(0)).value();
+  L1(1).Select(0);
+  word = 0;
+  ASSERT_TRUE(L1(1).Access(Gpa(0), AccessKind::kRead, &word).ok());
+  EXPECT_EQ(word, 7u);
+  L1(1).Rest();
+  ASSERT_TRUE(L1(0).Unmap(Gpa(0), kPageSize).ok());
+  EXPECT_EQ(shared_->l1.frames.references(frame), 0);
+  ASSERT_TRUE(L1(1).Access(Gpa(0), AccessKind::kRead, &word).ok());
+  EXPECT_EQ(word, 0u);
+  EXPECT_EQ(L1(1).stats().invalidations, 1u);
+  ASSERT_TRUE(L1(0).Access(Gpa(0), AccessKind::kRead, &word).ok());
+  EXPECT_EQ(word, 0u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+}  // namespace
+}  // namespace mmu::testing
