@@ -139,7 +139,9 @@ TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
   }
   EXPECT_GT(interrupts, 0u);
   const VmStatsSnapshot stats = vm_->Stats();
-  if (GetParam().shadow_page_limit != 0) EXPECT_GT(stats.mmu_recycled, 0u);
+  if (GetParam().shadow_page_limit != 0) {
+    EXPECT_GT(stats.mmu_recycled, 0u);
+  }
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
