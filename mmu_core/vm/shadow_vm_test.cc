@@ -323,12 +323,12 @@ TEST_F(PagedTest, WithPagingOffMemoryIsLinear) {
 // Covers: ROLE-24
 TEST_F(PagedTest, ARootWhereThereIsNoMemoryFaults) {
   MapAndPage(0x400000, 0x6000);
-  cpu_.LoadCr3(Gpa(kGiB), Cr3Load::kFlush);
+  cpu_.LoadCr3(Gpa(kGiB), 0, Cr3Load::kFlush);
   uint64_t word = 0;
   EXPECT_EQ(Access(0x400000, AccessKind::kRead, &word),
             GuestCpu::Outcome::kFault);
   EXPECT_EQ(fault_.error_code, 0u);
-  cpu_.LoadCr3(Gpa(0x1000), Cr3Load::kFlush);
+  cpu_.LoadCr3(Gpa(0x1000), 0, Cr3Load::kFlush);
   EXPECT_EQ(Access(0x400000, AccessKind::kRead, &word),
             GuestCpu::Outcome::kDone);
   EXPECT_EQ(AuditFindings(*vm_), "");

@@ -58,8 +58,17 @@ class PatientCpu final : public GuestCpu {
   void EnablePaging(const PagingGeometry& geometry, Gpa cr3) override {
     cpu_->EnablePaging(geometry, cr3);
   }
-  void LoadCr3(Gpa cr3, Cr3Load how) override { cpu_->LoadCr3(cr3, how); }
+  void LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) override {
+    cpu_->LoadCr3(cr3, pcid, how);
+  }
   void Invlpg(Gva gva) override { cpu_->Invlpg(gva); }
+  void InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) override {
+    cpu_->InvalidatePcid(what, pcid, gva);
+  }
+  bool Relax() override {
+    before_access_();
+    return cpu_->Relax();
+  }
   absl::Status status() const override { return cpu_->status(); }
 
  private:

@@ -9,8 +9,8 @@ namespace mmu {
 absl::Status DirectMapMemory::Access(Gpa gpa, int size_bytes, AccessKind kind,
                                      uint64_t* word) {
   GuestPageFault fault;
-  switch (cpu_.Access(direct_map_ + gpa.value(), size_bytes, kind,
-                      Privilege::kSupervisor, word, &fault)) {
+  switch (cpu_->Access(direct_map_ + gpa.value(), size_bytes, kind,
+                       Privilege::kSupervisor, word, &fault)) {
     case GuestCpu::Outcome::kDone:
       break;
     case GuestCpu::Outcome::kFault:
@@ -20,7 +20,7 @@ absl::Status DirectMapMemory::Access(Gpa gpa, int size_bytes, AccessKind kind,
           std::string(ToString(kind)), gpa.value(), fault.error_code,
           fault.address.value()));
     case GuestCpu::Outcome::kError:
-      return cpu_.status();
+      return cpu_->status();
   }
   return absl::OkStatus();
 }

@@ -17,7 +17,11 @@ namespace mmu {
 // Thread-compatible.
 class DirectMapMemory final : public PhysicalMemory {
  public:
-  explicit DirectMapMemory(GuestCpu& cpu) : cpu_(cpu) {}
+  explicit DirectMapMemory(GuestCpu& cpu) : cpu_(&cpu) {}
+
+  // Later accesses are made by `cpu`, whose paging is as that of the one
+  // before.
+  void RunOn(GuestCpu& cpu) { cpu_ = &cpu; }
 
   // Sets the address at which guest-physical address 0 is mapped; 0 while
   // paging is off.
@@ -27,7 +31,7 @@ class DirectMapMemory final : public PhysicalMemory {
   absl::Status Access(Gpa gpa, int size_bytes, AccessKind kind,
                       uint64_t* word) override;
 
-  GuestCpu& cpu_;
+  GuestCpu* cpu_;
   Gva direct_map_;
 };
 

@@ -1,326 +1,246 @@
+// Processes and CPUs. The memory of the running process:
+// guest_kernel_memory.cc.
+
 #include "mmu_core/guest/kernel/guest_kernel.h"
 
 #include <algorithm>
-#include <optional>
-#include <utility>
+#include <string>
 
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/format.h"
-#include "mmu_core/guest_paging/guest_walk.h"
+#include "mmu_core/guest/kernel/kernel_section.h"
 
 namespace mmu {
-namespace {
-
-constexpr uint64_t kUserLeaf = gpte::kPresent | gpte::kUser | gpte::kWrite;
-
-}  // namespace
 
 GuestKernel::GuestKernel(GuestCpu& cpu, const GpaSpace& memory,
                          const GuestKernelOptions& options)
-    : cpu_(cpu),
-      options_(options),
-      space_(memory),
-      memory_(cpu),
-      frames_(memory) {}
+    : state_(std::make_shared<KernelState>(cpu, memory, options)),
+      cpu_(cpu, options.geometry) {}
+
+GuestKernel::GuestKernel(GuestCpu& cpu, const GuestKernel& first)
+    : state_(first.state_), cpu_(cpu, first.state_->options.geometry) {}
 
 absl::Status GuestKernel::Boot() {
+  const Section section(*this);
+  if (!section.status().ok()) return section.status();
+  if (state_->processes.empty()) {
+    if (absl::Status s = BootFirst(); !s.ok()) {
+      state_->processes.clear();
+      return s;
+    }
+  } else {
+    cpu_.Start(*state_->processes.begin()->second);
+  }
+  state_->online.push_back(&cpu_);
+  return state_->memory.status();
+}
+
+absl::Status GuestKernel::BootFirst() {
+  const PagingGeometry& geometry = state_->options.geometry;
   uint64_t end = 0;
-  for (const GfnRange& range : space_.ranges()) {
+  for (const GfnRange& range : state_->space.ranges()) {
     end = std::max(end, ToGpa(range.end).value());
   }
-  if (end == 0 || end > options_.geometry.max_memory_bytes) {
+  if (end == 0 || end > geometry.max_memory_bytes) {
     return absl::InvalidArgumentError(Format(
         "the guest's memory ends at 0x%x; with %s paging its kernel needs some "
         "and can map 0x%x bytes",
-        end, std::string(options_.geometry.name),
-        options_.geometry.max_memory_bytes));
+        end, std::string(geometry.name), geometry.max_memory_bytes));
   }
-  int id = 0;
-  absl::StatusOr<Process*> first = NewProcess(&id);
+  absl::StatusOr<GuestProcess*> first = NewProcess();
   if (!first.ok()) return first.status();
-  if (absl::Status s = MapKernel(*(*first)->tables); !s.ok()) return s;
-  cpu_.EnablePaging(options_.geometry, (*first)->tables->root());
-  memory_.SetDirectMap(options_.geometry.direct_map);
-  (*first)->tables->TakePdpteChanged();
-  (*first)->must_flush = false;
-  running_ = id;
-  return memory_.status();
+  if (absl::Status s = MapKernel((*first)->tables); !s.ok()) return s;
+  cpu_.Start(**first);
+  state_->memory.SetDirectMap(geometry.direct_map);
+  return absl::OkStatus();
 }
 
 // Maps all guest-physical memory with large pages, for the supervisor only.
 absl::Status GuestKernel::MapKernel(GuestPageTables& tables) {
-  const uint64_t step = options_.geometry.LargePageBytes();
-  for (const GfnRange& range : space_.ranges()) {
+  const PagingGeometry& geometry = state_->options.geometry;
+  const uint64_t step = geometry.LargePageBytes();
+  for (const GfnRange& range : state_->space.ranges()) {
     const uint64_t start = ToGpa(range.start).value() & ~(step - 1);
     for (uint64_t gpa = start; gpa < ToGpa(range.end).value(); gpa += step) {
-      if (!tables.Set(options_.geometry.direct_map + gpa, 2,
+      if (!tables.Set(geometry.direct_map + gpa, 2,
                       gpa | gpte::kPresent | gpte::kWrite | gpte::kPageSize |
                           gpte::kAccessed | gpte::kDirty)) {
         return Exhausted();
       }
     }
   }
-  return memory_.status();
+  return state_->memory.status();
 }
 
-absl::StatusOr<GuestKernel::Process*> GuestKernel::NewProcess(int* id) {
-  auto tables =
-      std::make_unique<GuestPageTables>(options_.geometry, memory_, frames_);
-  if (!tables->Create()) return Exhausted();
-  if (running_ != 0) {
-    tables->ShareFrom(*Running().tables, options_.geometry.direct_map);
+void GuestKernel::GoOffline() {
+  if (cpu_.running() == 0) return;
+  // Others may wait for this CPU, so it goes on waiting even if it is to stop.
+  while (!state_->lock.TryLock()) {
+    cpu_.TakeInterrupts();
+    static_cast<void>(cpu_.cpu().Relax());
   }
-  *id = next_process_++;
-  Process& process = processes_[*id];
-  process.tables = std::move(tables);
-  return &process;
+  cpu_.TakeInterrupts();
+  cpu_.Stop();
+  state_->online.erase(
+      std::find(state_->online.begin(), state_->online.end(), &cpu_));
+  state_->lock.Unlock();
+}
+
+absl::StatusOr<GuestProcess*> GuestKernel::NewProcess() {
+  auto process = std::make_unique<GuestProcess>(state_->next_process,
+                                                state_->options.geometry,
+                                                state_->memory, state_->frames);
+  if (!process->tables.Create()) return Exhausted();
+  if (cpu_.running() != 0) {
+    process->tables.ShareFrom(tables(), state_->options.geometry.direct_map);
+  }
+  GuestProcess* const made = process.get();
+  state_->processes[state_->next_process++] = std::move(process);
+  return made;
 }
 
 absl::StatusOr<int> GuestKernel::CreateProcess() {
-  int id = 0;
-  if (absl::StatusOr<Process*> process = NewProcess(&id); !process.ok()) {
-    return process.status();
-  }
-  if (!memory_.status().ok()) return memory_.status();
-  return id;
+  const Section section(*this);
+  if (!section.status().ok()) return section.status();
+  const absl::StatusOr<GuestProcess*> process = NewProcess();
+  if (!process.ok()) return process.status();
+  if (!state_->memory.status().ok()) return state_->memory.status();
+  return (*process)->id;
 }
 
 absl::StatusOr<int> GuestKernel::Fork() {
-  int id = 0;
-  absl::StatusOr<Process*> child = NewProcess(&id);
+  const Section section(*this);
+  if (!section.status().ok()) return section.status();
+  return ForkRunning();
+}
+
+absl::StatusOr<int> GuestKernel::ForkRunning() {
+  const absl::StatusOr<GuestProcess*> child = NewProcess();
   if (!child.ok()) return child.status();
-  GuestPageTables& parent = *Running().tables;
+  GuestPageTables& parent = tables();
   bool enough = true;
-  parent.ForEachLeaf(options_.geometry.user_end, [&](Gva gva,
-                                                     const GuestPte& pte) {
-    uint64_t value = pte.value & ~(gpte::kAccessed | gpte::kDirty);
-    if ((value & gpte::kWrite) != 0) {
-      value = (value & ~gpte::kWrite) | gpte::kCopyOnWrite;
-      parent.Store(pte, value | (pte.value & (gpte::kAccessed | gpte::kDirty)));
-    }
-    if (!enough || !(*child)->tables->Set(gva, pte.level, value)) {
-      enough = false;
-      return;
-    }
-    const uint64_t frames =
-        options_.geometry.BytesPerEntry(pte.level) / kPageSize;
-    for (uint64_t i = 0; i < frames; ++i) {
-      frames_.AddReference(pte.gfn() + i);
-    }
-  });
-  // The parent's TLB may still have writable translations of the shared pages.
-  cpu_.LoadCr3(parent.root(), Cr3Load::kFlush);
-  if (!memory_.status().ok()) return memory_.status();
+  parent.ForEachLeaf(
+      state_->options.geometry.user_end, [&](Gva gva, const GuestPte& pte) {
+        uint64_t value = pte.value & ~(gpte::kAccessed | gpte::kDirty);
+        if ((value & gpte::kWrite) != 0) {
+          value = (value & ~gpte::kWrite) | gpte::kCopyOnWrite;
+          parent.Store(pte,
+                       value | (pte.value & (gpte::kAccessed | gpte::kDirty)));
+        }
+        if (!enough || !(*child)->tables.Set(gva, pte.level, value)) {
+          enough = false;
+          return;
+        }
+        for (uint64_t i = 0; i < FramesOf(pte); ++i) {
+          state_->frames.AddReference(pte.gfn() + i);
+        }
+      });
+  // CPUs may still have writable translations of the shared pages.
+  Change change;
+  change.stale.AddEverything();
+  if (absl::Status s = Finish(change); !s.ok()) return s;
+  if (!state_->memory.status().ok()) return state_->memory.status();
+  const int id = (*child)->id;
   if (!enough) {
-    if (absl::Status s = Exit(id); !s.ok()) return s;
+    if (absl::Status s = ExitProcess(id); !s.ok()) return s;
     return Exhausted();
   }
   return id;
 }
 
 absl::Status GuestKernel::SwitchTo(int process, Cr3Load how) {
-  const auto it = processes_.find(process);
-  if (it == processes_.end()) {
+  const Section section(*this);
+  if (!section.status().ok()) return section.status();
+  const auto it = state_->processes.find(process);
+  if (it == state_->processes.end()) {
     return absl::InvalidArgumentError(
         Format("there is no process %d", process));
   }
-  Process& next = it->second;
-  if (std::exchange(next.must_flush, false)) how = Cr3Load::kFlush;
-  next.tables->TakePdpteChanged();
-  running_ = process;
   ++stats_.context_switches;
-  cpu_.LoadCr3(next.tables->root(), how);
-  return memory_.status();
+  cpu_.Run(*it->second, how);
+  return state_->memory.status();
+}
+
+bool GuestKernel::RunsSomewhere(int process) const {
+  return std::any_of(
+      state_->online.begin(), state_->online.end(),
+      [&](const KernelCpu* cpu) { return cpu->running() == process; });
 }
 
 absl::Status GuestKernel::Exit(int process) {
-  const auto it = processes_.find(process);
-  if (it == processes_.end() || process == running_) {
+  const Section section(*this);
+  if (!section.status().ok()) return section.status();
+  if (state_->processes.count(process) == 0) {
     return absl::InvalidArgumentError(
-        Format("process %d %s", process,
-               process == running_ ? "is running; switch to another first"
-                                   : "does not exist"));
+        Format("process %d does not exist", process));
   }
-  GuestPageTables& tables = *it->second.tables;
-  tables.ForEachLeaf(options_.geometry.user_end,
-                     [this](Gva, const GuestPte& pte) { DropLeaf(pte); });
-  tables.Destroy(options_.geometry.user_end);
-  processes_.erase(it);
-  return memory_.status();
+  if (RunsSomewhere(process)) {
+    return absl::FailedPreconditionError(
+        Format("process %d is running; switch to another first, on each CPU",
+               process));
+  }
+  return ExitProcess(process);
 }
 
-absl::Status GuestKernel::Access(Gva gva, AccessKind kind, uint64_t* word) {
-  if (absl::Status s = CheckUserRange(gva, 8); !s.ok()) return s;
-  for (int faults = 0; faults < kMaxFaults; ++faults) {
-    GuestPageFault fault;
-    switch (cpu_.Access(gva, 8, kind, Privilege::kUser, word, &fault)) {
-      case GuestCpu::Outcome::kDone:
-        return absl::OkStatus();
-      case GuestCpu::Outcome::kError:
-        return cpu_.status();
-      case GuestCpu::Outcome::kFault:
-        if (absl::Status s = HandleFault(fault); !s.ok()) return s;
-        if (!memory_.status().ok()) return memory_.status();
+// CPUs may have translations of the process under a PCID. They cannot use them:
+// a PCID is loaded for another process only after everything was dropped
+// (kernel_cpu.h).
+absl::Status GuestKernel::ExitProcess(int process) {
+  GuestPageTables& tables = state_->processes.at(process)->tables;
+  const Gva end = state_->options.geometry.user_end;
+  tables.ForEachLeaf(end, [this](Gva, const GuestPte& pte) {
+    for (uint64_t i = 0; i < FramesOf(pte); ++i) {
+      state_->frames.Drop(pte.gfn() + i);
     }
-  }
-  return absl::InternalError(
-      Format("gva 0x%x faults again and again, whatever the kernel "
-             "does: its tables are not in the memory that it had",
-             gva.value()));
+  });
+  tables.Destroy(end);
+  state_->processes.erase(process);
+  return state_->memory.status();
 }
 
-absl::Status GuestKernel::HandleFault(const GuestPageFault& fault) {
-  const GuestPte pte = Running().tables->Find(fault.address);
-  if (!pte.present()) {
-    absl::Status status = MapFresh(fault.address);
-    if (Running().tables->TakePdpteChanged()) {
-      cpu_.LoadCr3(Running().tables->root(), Cr3Load::kKeep);
-    }
-    return status;
+absl::Status GuestKernel::Finish(const Change& change) {
+  if (!change.stale.empty()) {
+    if (absl::Status s = Shootdown(change.stale); !s.ok()) return s;
   }
-  if ((fault.error_code & kPferrReserved) != 0) {
-    return absl::InternalError(Format(
-        "the processor finds a reserved bit in the entry 0x%x for gva 0x%x",
-        pte.value, fault.address.value()));
+  for (const auto& [first, count] : change.freed) {
+    for (uint64_t i = 0; i < count; ++i) state_->frames.Drop(first + i);
   }
-  if ((fault.error_code & kPferrWrite) != 0) {
-    if ((pte.value & gpte::kCopyOnWrite) != 0) {
-      return Copy(fault.address);
-    }
-    if ((pte.value & gpte::kWrite) == 0) {
-      return absl::PermissionDeniedError(
-          Format("process %d writes to read-only memory at 0x%x", running_,
-                 fault.address.value()));
-    }
-  }
-  // The entry allows the access: the TLB entry was stale. The kernel returns
-  // and the program retries.
-  Invlpg(fault.address);
   return absl::OkStatus();
 }
 
-absl::Status GuestKernel::MapFresh(Gva gva) {
-  if (options_.large_pages == GuestKernelOptions::LargePages::kYes &&
-      MapLarge(gva)) {
-    return absl::OkStatus();
+// The lock is held from the change of the tables to the last acknowledgement.
+// So no CPU switches to the process or from it in between, and none waits for
+// acknowledgements besides this one.
+absl::Status GuestKernel::Shootdown(const TlbInvalidation& what) {
+  GuestProcess& process = Running();
+  ++process.tlb_gen;
+  cpu_.Invalidate(process, what);
+  bool interrupts = false;
+  for (KernelCpu* other : state_->online) {
+    if (other == &cpu_) continue;
+    const bool must =
+        other->running() == process.id ||
+        (state_->options.cached == GuestKernelOptions::Cached::kInterrupt &&
+         other->HasCached(process.id));
+    if (!must) continue;
+    interrupts = true;
+    state_->unacknowledged.fetch_add(1, std::memory_order_relaxed);
+    other->Interrupt(process, what, &state_->unacknowledged);
   }
-  const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
-  if (!frame.has_value()) return Exhausted();
-  if (frame->recycled) memory_.ZeroPage(frame->gfn);
-  if (!Running().tables->Set(gva, 1, ToGpa(frame->gfn).value() | kUserLeaf)) {
-    frames_.Drop(frame->gfn);
-    return Exhausted();
+  stats_.shootdowns += interrupts;
+  while (state_->unacknowledged.load(std::memory_order_acquire) != 0) {
+    if (cpu_.cpu().Relax()) continue;
+    state_->failure = cpu_.cpu().status();
+    return state_->failure;
   }
-  ++stats_.demand_faults;
   return absl::OkStatus();
-}
-
-bool GuestKernel::MapLarge(Gva gva) {
-  const GuestPte pte = Running().tables->Find(gva);
-  if (pte.level < 2) return false;  // small pages are mapped here
-  const uint64_t bytes = options_.geometry.LargePageBytes();
-  const std::optional<Gfn> first = frames_.AllocateRun(bytes / kPageSize);
-  if (!first.has_value()) return false;
-  if (!Running().tables->Set(
-          gva, 2, ToGpa(*first).value() | kUserLeaf | gpte::kPageSize)) {
-    for (uint64_t i = 0; i < bytes / kPageSize; ++i) frames_.Drop(*first + i);
-    return false;
-  }
-  ++stats_.large_pages;
-  ++stats_.demand_faults;
-  return true;
-}
-
-absl::Status GuestKernel::Copy(Gva gva) {
-  absl::StatusOr<GuestPte> small = FindSmall(gva);
-  if (!small.ok()) return small.status();
-  const uint64_t rights = gpte::kPresent | gpte::kUser | gpte::kWrite;
-  if (frames_.references(small->gfn()) == 1) {
-    // The other sharers have copied the page already, or have ended.
-    Running().tables->Store(*small, ToGpa(small->gfn()).value() | rights);
-  } else {
-    const std::optional<FrameAllocator::Frame> frame = frames_.Allocate();
-    if (!frame.has_value()) return Exhausted();
-    memory_.CopyPage(small->gfn(), frame->gfn);
-    Running().tables->Store(*small, ToGpa(frame->gfn).value() | rights);
-    frames_.Drop(small->gfn());
-    ++stats_.copies;
-  }
-  Invlpg(gva);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<GuestPte> GuestKernel::FindSmall(Gva gva) {
-  GuestPte pte = Running().tables->Find(gva);
-  if (pte.present() && pte.level > 1) {
-    if (!Running().tables->SplitLarge(pte)) return Exhausted();
-    ++stats_.large_splits;
-    // One INVLPG with any address of a large page invalidates the whole page.
-    Invlpg(gva);
-    pte = Running().tables->Find(gva);
-  }
-  return pte;
-}
-
-absl::Status GuestKernel::Unmap(Gva gva, uint64_t bytes) {
-  if (absl::Status s = CheckUserRange(gva, bytes); !s.ok()) return s;
-  for (Gva at = gva; at < gva + bytes; at += kPageSize) {
-    absl::StatusOr<GuestPte> pte = FindSmall(at);
-    if (!pte.ok()) return pte.status();
-    if (!pte->present()) continue;
-    Running().tables->Store(*pte, 0);
-    Invlpg(at);
-    frames_.Drop(pte->gfn());
-  }
-  return memory_.status();
-}
-
-absl::Status GuestKernel::Protect(Gva gva, uint64_t bytes, Writable writable) {
-  if (absl::Status s = CheckUserRange(gva, bytes); !s.ok()) return s;
-  for (Gva at = gva; at < gva + bytes; at += kPageSize) {
-    absl::StatusOr<GuestPte> pte = FindSmall(at);
-    if (!pte.ok()) return pte.status();
-    if (!pte->present()) continue;
-    uint64_t value = pte->value & ~(gpte::kWrite | gpte::kCopyOnWrite);
-    if (writable == Writable::kYes) {
-      value |= frames_.references(pte->gfn()) > 1 ? gpte::kCopyOnWrite
-                                                  : gpte::kWrite;
-    }
-    if (value == pte->value) continue;
-    Running().tables->Store(*pte, value);
-    if ((pte->value & ~value & gpte::kWrite) != 0) Invlpg(at);
-  }
-  return memory_.status();
 }
 
 absl::Status GuestKernel::Exhausted() const {
   // A failed access of the host must not be reported as exhausted memory.
-  if (!memory_.status().ok()) return memory_.status();
+  if (!state_->memory.status().ok()) return state_->memory.status();
   return absl::ResourceExhaustedError(
       "the guest's memory is used up; give it more, or let processes exit");
-}
-
-absl::Status GuestKernel::CheckUserRange(Gva gva, uint64_t bytes) const {
-  const uint64_t end = options_.geometry.user_end.value();
-  if (gva.value() < end && bytes <= end - gva.value() &&
-      (bytes < kPageSize ||
-       (IsPageAligned(gva.value()) && IsPageAligned(bytes)))) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      Format("0x%x, %d bytes: programs have whole pages below 0x%x",
-             gva.value(), bytes, end));
-}
-
-void GuestKernel::DropLeaf(const GuestPte& pte) {
-  const uint64_t frames =
-      options_.geometry.BytesPerEntry(pte.level) / kPageSize;
-  for (uint64_t i = 0; i < frames; ++i) frames_.Drop(pte.gfn() + i);
-}
-
-void GuestKernel::Invlpg(Gva gva) {
-  ++stats_.invlpgs;
-  cpu_.Invlpg(gva);
 }
 
 }  // namespace mmu

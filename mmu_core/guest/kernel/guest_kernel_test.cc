@@ -156,7 +156,7 @@ TEST_P(GuestKernelTest, AnExitGivesEverythingBack) {
   ASSERT_TRUE(child.ok());
   ASSERT_TRUE(kernel_.SwitchTo(*child, Cr3Load::kKeep).ok());
   for (uint64_t i = 0; i < 100; ++i) ASSERT_TRUE(Write(Page(7 * i), i).ok());
-  EXPECT_EQ(kernel_.Exit(*child).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(kernel_.Exit(*child).code(), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(kernel_.SwitchTo(1, Cr3Load::kKeep).ok());
   ASSERT_TRUE(kernel_.Exit(*child).ok());
   EXPECT_EQ(kernel_.frames().frames_in_use(), before);

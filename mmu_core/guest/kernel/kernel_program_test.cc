@@ -128,7 +128,7 @@ TEST_P(KernelProgramTest, TheSeedDecidesAllThatHappens) {
     const auto source = UniformAccesses(Space(), 1'500);
     EXPECT_TRUE(RunAccesses(**program, *source, &outcome.reads).ok());
     outcome.contents = (*program)->contents();
-    outcome.invlpgs = (*program)->kernel().stats().invlpgs;
+    outcome.invlpgs = (*program)->kernel().cpu_stats().invlpgs;
     outcome.copies = (*program)->kernel().stats().copies;
     return outcome;
   };

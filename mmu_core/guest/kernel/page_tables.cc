@@ -9,11 +9,11 @@ bool GuestPageTables::Create() {
   return root_.has_value();
 }
 
-GuestPte GuestPageTables::Find(Gva gva) {
+GuestPte GuestPageTables::FindAt(Gva gva, int level) {
   Gfn table = *root_;
-  for (int level = geometry_.levels;; --level) {
-    const GuestPte pte = Read(table, level, geometry_.IndexOf(gva, level));
-    if (!pte.present() || pte.leaf()) return pte;
+  for (int at = geometry_.levels;; --at) {
+    const GuestPte pte = Read(table, at, geometry_.IndexOf(gva, at));
+    if (at == level || !pte.present() || pte.leaf()) return pte;
     table = pte.gfn();
   }
 }
@@ -45,7 +45,7 @@ bool GuestPageTables::Set(Gva gva, int level, uint64_t value) {
 }
 
 void GuestPageTables::Store(const GuestPte& pte, uint64_t value) {
-  if (!geometry_.HasPermissions(pte.level)) pdpte_changed_ = true;
+  if (!geometry_.HasPermissions(pte.level)) ++pdpte_changes_;
   memory_.Store(pte.where, geometry_.entry_bytes, value);
 }
 

@@ -26,10 +26,11 @@ struct GuestPte {
   Gfn gfn() const { return ToGfn(Gpa(value & gpte::kAddress)); }
 };
 
-// Tables are added as needed, and freed only as a whole. The caller invalidates
-// TLB entries of changed entries. It also reloads CR3 when a PDPTE of PAE
-// paging appears, since the processor reads PDPTEs only then: see
-// TakePdpteChanged. Thread-compatible.
+// Tables are added as needed. The caller invalidates what processors have
+// cached of changed entries, before it frees a table or a page. It also reloads
+// CR3 on each processor that uses these tables when a PDPTE of PAE paging
+// appears, since the processor reads PDPTEs only then: see pdpte_changes.
+// Thread-compatible.
 class GuestPageTables {
  public:
   GuestPageTables(const PagingGeometry& geometry, PhysicalMemory& memory,
@@ -44,7 +45,9 @@ class GuestPageTables {
 
   // The entry at which the walk for `gva` ends: a leaf or the first non-present
   // entry.
-  GuestPte Find(Gva gva);
+  GuestPte Find(Gva gva) { return FindAt(gva, 1); }
+  // The entry of `level` for `gva`, or the one above it at which the walk ends.
+  GuestPte FindAt(Gva gva, int level);
   // Sets the entry of `level` for `gva` to `value`. False if there was no
   // memory for a table above it, or if memory accesses have failed. REQUIRES:
   // no large page maps `gva` above `level`.
@@ -64,12 +67,9 @@ class GuestPageTables {
   // the leafs map.
   void Destroy(Gva end);
 
-  // Whether a PDPTE of PAE paging was set since the last call.
-  bool TakePdpteChanged() {
-    const bool changed = pdpte_changed_;
-    pdpte_changed_ = false;
-    return changed;
-  }
+  // How often a PDPTE of PAE paging was set. A processor that loaded CR3 when
+  // the number was another has old PDPTEs.
+  uint64_t pdpte_changes() const { return pdpte_changes_; }
 
  private:
   GuestPte Read(Gfn table, int level, int index);
@@ -82,7 +82,7 @@ class GuestPageTables {
   PhysicalMemory& memory_;
   FrameAllocator& frames_;
   std::optional<Gfn> root_;
-  bool pdpte_changed_ = false;
+  uint64_t pdpte_changes_ = 0;
 };
 
 }  // namespace mmu

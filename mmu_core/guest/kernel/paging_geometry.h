@@ -58,9 +58,14 @@ struct PagingGeometry {
     return static_cast<int>(gva.value() >> ShiftOf(level)) & (entries - 1);
   }
   constexpr uint64_t LargePageBytes() const { return BytesPerEntry(2); }
+  // PCIDs exist only in IA-32e mode (SDM vol. 3, 4.10.1).
+  constexpr bool HasPcids() const { return levels >= 4; }
+  // In PAE paging the processor reads the PDPTEs only when CR3 is loaded (SDM
+  // vol. 3, 4.4.1).
+  constexpr bool LoadsPdptes() const { return levels == 3; }
   // In the PDPTEs of PAE paging the permission bits are reserved.
   constexpr bool HasPermissions(int level) const {
-    return levels != 3 || level != 3;
+    return !LoadsPdptes() || level != 3;
   }
 
   friend constexpr bool operator==(const PagingGeometry& a,

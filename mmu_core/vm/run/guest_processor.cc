@@ -1,5 +1,8 @@
 #include "mmu_core/vm/run/guest_processor.h"
 
+#include <optional>
+#include <thread>
+
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
@@ -7,6 +10,7 @@
 #include "mmu_core/guest_paging/pae_roots.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/guest_words.h"
+#include "mmu_core/vm/vcpu/parking_place.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu {
@@ -96,6 +100,7 @@ bool GuestProcessor::AwaitRingRoom() {
 }
 
 void GuestProcessor::SetControlRegisters(const GuestPagingState& state) {
+  const Vcpu::Exit exit(vcpu_);
   state_ = state;
   vcpu_.shadow()->SetPaging(ShadowPaging::OfGuest(state));
   vcpu_.shadow()->SetRoot(RootAt(cr3_), ShadowVcpu::Flush::kYes);
@@ -128,15 +133,52 @@ GuestRoot GuestProcessor::RootAt(Gpa cr3) {
   return root;
 }
 
-void GuestProcessor::LoadCr3(Gpa cr3, Cr3Load how) {
+void GuestProcessor::LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) {
+  // On a processor without second-stage translation these instructions exit.
+  const Vcpu::Exit exit(vcpu_);
   cr3_ = cr3;
-  vcpu_.shadow()->SetRoot(RootAt(cr3), how == Cr3Load::kFlush
-                                           ? ShadowVcpu::Flush::kYes
-                                           : ShadowVcpu::Flush::kNo);
+  vcpu_.shadow()->SetRoot(RootAt(cr3), FlushOf(cr3, pcid, how));
 }
 
-void GuestProcessor::Invlpg(Gva gva) {
+// A root that is cached from another use of its table may be unsync, although
+// the PCID has nothing cached.
+ShadowVcpu::Flush GuestProcessor::FlushOf(Gpa cr3, Pcid pcid, Cr3Load how) {
+  const auto it = cr3_of_.find(pcid);
+  const bool cached = it != cr3_of_.end() && it->second == cr3;
+  cr3_of_[pcid] = cr3;
+  return cached && how == Cr3Load::kKeep ? ShadowVcpu::Flush::kNo
+                                         : ShadowVcpu::Flush::kYes;
+}
+
+void GuestProcessor::Invlpg(Gva gva) { DropPage(gva); }
+
+void GuestProcessor::InvalidatePcid(Invpcid what, Pcid /*pcid*/, Gva gva) {
+  if (what == Invpcid::kAddress) return DropPage(gva);
+  DropAll();
+}
+
+void GuestProcessor::DropPage(Gva gva) {
+  const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidatePage(gva.value());
+}
+
+void GuestProcessor::DropAll() {
+  const Vcpu::Exit exit(vcpu_);
+  vcpu_.shadow()->InvalidateAll();
+  cr3_of_.clear();
+}
+
+bool GuestProcessor::Relax() {
+  const Vcpu::Exit exit(vcpu_);
+  ParkingPlace* const parking = vcpu_.parking();
+  if (parking == nullptr || !parking->IsWanted()) {
+    std::this_thread::yield();
+    return true;
+  }
+  if (parking->Park()) return true;
+  status_ = absl::CancelledError(
+      "stopped while the guest waited for another of its processors");
+  return false;
 }
 
 }  // namespace mmu

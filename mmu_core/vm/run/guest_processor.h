@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/guest_walker.h"
 #include "mmu_core/vm/run/missing_memory.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
@@ -34,8 +36,11 @@ class GuestProcessor final : public GuestCpu {
   Outcome Access(Gva gva, int size_bytes, AccessKind kind, Privilege privilege,
                  uint64_t* word, GuestPageFault* fault) override;
   void EnablePaging(const PagingGeometry& geometry, Gpa cr3) override;
-  void LoadCr3(Gpa cr3, Cr3Load how) override;
+  void LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) override;
   void Invlpg(Gva gva) override;
+  void InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) override;
+  // Parks if the vCPU is asked to, else lets other threads run.
+  bool Relax() override;
   absl::Status status() const override { return status_; }
 
   // CR0, CR4 and EFER, all at once; takes effect at once (ROLE-02).
@@ -44,6 +49,12 @@ class GuestProcessor final : public GuestCpu {
 
  private:
   GuestRoot RootAt(Gpa cr3);
+  // The TLB and the cached roots of the vCPU have no PCIDs. These functions say
+  // how much has to go there, at least, so that no translation outlives an
+  // instruction that drops it from its PCID.
+  ShadowVcpu::Flush FlushOf(Gpa cr3, Pcid pcid, Cr3Load how);
+  void DropPage(Gva gva);
+  void DropAll();
   // Makes one access above 4 GiB, which the processor cannot reach without
   // paging: the loader of the kernel writes this memory.
   Outcome AccessForLoader(Gpa gpa, int size_bytes, AccessKind kind,
@@ -56,6 +67,8 @@ class GuestProcessor final : public GuestCpu {
   const MissingMemory missing_;
   GuestPagingState state_;
   Gpa cr3_;
+  // The CR3 that was last loaded with each PCID, since everything was dropped.
+  std::map<Pcid, Gpa> cr3_of_;
   absl::Status status_;
 };
 
