@@ -66,6 +66,15 @@ GuestCpu::Outcome FakeGuestCpu::Access(Gva gva, int size_bytes, AccessKind kind,
   return Outcome::kDone;
 }
 
+void FakeGuestCpu::Prefetch(Gva gva) {
+  const auto key = std::make_pair(pcid_, PageOf(gva));
+  if (tlb_.count(key) != 0) return;
+  GuestPageFault ignored;
+  const std::optional<Translation> walked =
+      Walk(gva, AccessKind::kRead, Privilege::kUser, &ignored);
+  if (walked.has_value()) tlb_.insert({key, *walked});
+}
+
 const FakeGuestCpu::Upper* FakeGuestCpu::CachedUpper(Gva gva, int level) const {
   const auto it =
       upper_.find({pcid_, level, gva.value() >> geometry_->ShiftOf(level)});
@@ -231,6 +240,11 @@ std::set<Gfn> FakeGuestCpu::ReachableUserPages() const {
     }
   }
   return pages;
+}
+
+bool FakeGuestCpu::CachesLarge(Gva gva) const {
+  const auto it = tlb_.find({pcid_, PageOf(gva)});
+  return it != tlb_.end() && it->second.large;
 }
 
 }  // namespace mmu::testing

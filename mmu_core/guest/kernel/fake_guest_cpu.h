@@ -49,11 +49,17 @@ class FakeGuestCpu : public GuestCpu {
   // stop. Without it, waiting is an error.
   void set_on_relax(std::function<bool()> act) { on_relax_ = std::move(act); }
 
+  // Walks the tables for a read by a program that never happens, as a processor
+  // may at any time, and caches what it finds. Never faults.
+  void Prefetch(Gva gva);
+
   FlatMemory& memory() { return *memory_; }
   // The frames that the processor can reach with what it has cached for the
   // current PCID: tables, and pages of programs.
   std::set<Gfn> ReachableTables() const;
   std::set<Gfn> ReachableUserPages() const;
+  // Whether it has cached a translation of `gva` by a large page.
+  bool CachesLarge(Gva gva) const;
 
  private:
   struct Translation {

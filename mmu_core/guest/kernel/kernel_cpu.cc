@@ -78,10 +78,9 @@ void KernelCpu::Invalidate(int process, uint64_t tlb_gen,
       }
       stats_.invpcids += what.pages().size();
     }
-    // A context that has missed an earlier invalidation stays behind.
-    if (context.tlb_gen + 1 == tlb_gen || what.everything()) {
-      context.tlb_gen = tlb_gen;
-    }
+    // The CPU has missed none of the invalidations before.
+    MMU_CHECK(context.tlb_gen + 1 == tlb_gen);
+    context.tlb_gen = tlb_gen;
   }
 }
 

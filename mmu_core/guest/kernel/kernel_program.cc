@@ -10,50 +10,6 @@
 namespace mmu {
 namespace {
 
-// A region of a program is the memory that one large page maps.
-uint64_t PagesPerRegion(const PagingGeometry& geometry) {
-  return geometry.LargePageBytes() / kPageSize;
-}
-uint64_t Regions(const PagingGeometry& geometry, uint64_t pages) {
-  const uint64_t region = PagesPerRegion(geometry);
-  return (pages + region - 1) / region;
-}
-
-// The maximum number of frames that the kernel needs if each process has
-// `pages` pages.
-uint64_t FramesFor(const KernelProgramOptions& options, const GpaSpace& memory,
-                   uint64_t pages) {
-  const PagingGeometry& geometry = options.kernel.geometry;
-  const uint64_t levels = static_cast<uint64_t>(geometry.levels);
-  const uint64_t regions = Regions(geometry, pages);
-  if (options.kernel.large_pages == GuestKernelOptions::LargePages::kYes) {
-    pages = regions * PagesPerRegion(geometry);
-  }
-  const uint64_t per_process = pages + 1 + regions * (levels - 1);
-  // The direct map, and some frames for temporary use.
-  uint64_t kernel = 16;
-  for (const GfnRange& range : memory.ranges()) {
-    const uint64_t bytes = ToGpa(range.end) - ToGpa(range.start);
-    kernel += bytes / geometry.LargePageBytes() /
-                  static_cast<uint64_t>(geometry.EntriesPerTable()) +
-              2 * levels;
-  }
-  return static_cast<uint64_t>(options.processes) * per_process + kernel;
-}
-
-// The maximum number of pages per process that fits in `memory`.
-uint64_t FittingPages(const KernelProgramOptions& options,
-                      const GpaSpace& memory) {
-  uint64_t fits = 0;
-  uint64_t too_many = memory.pages() + 1;
-  while (too_many - fits > 1) {
-    const uint64_t middle = fits + (too_many - fits) / 2;
-    (FramesFor(options, memory, middle) <= memory.pages() ? fits : too_many) =
-        middle;
-  }
-  return fits;
-}
-
 std::string NameOf(int process) { return Format("process %d", process); }
 
 }  // namespace
@@ -66,7 +22,8 @@ absl::StatusOr<std::unique_ptr<KernelProgram>> KernelProgram::Start(
     return absl::InvalidArgumentError(
         Format("%d processes: must be 1 to 64", options.processes));
   }
-  const uint64_t fits = FittingPages(options, memory);
+  const uint64_t fits =
+      ProgramLayout::FittingPages(options.kernel, options.processes, memory);
   if (fits < std::max(options.pages, kFewest)) {
     return absl::InvalidArgumentError(Format(
         "%d processes of %d pages do not fit into %d pages of guest memory, %d "
@@ -85,14 +42,9 @@ KernelProgram::KernelProgram(GuestCpu& cpu, const GpaSpace& memory,
                              const KernelProgramOptions& options,
                              uint64_t pages)
     : options_(options),
-      pages_(pages),
+      layout_(options.kernel.geometry, pages),
       kernel_(cpu, memory, options.kernel),
-      random_(MixBits(options.seed)) {
-  const PagingGeometry& geometry = options_.kernel.geometry;
-  const uint64_t most =
-      geometry.user_end.value() / (Regions(geometry, pages) + 1);
-  region_stride_bytes_ = most & ~(geometry.LargePageBytes() - 1);
-}
+      random_(MixBits(options.seed)) {}
 
 absl::Status KernelProgram::CreateProcesses() {
   contents_[kernel_.running()];
@@ -104,19 +56,11 @@ absl::Status KernelProgram::CreateProcesses() {
   return absl::OkStatus();
 }
 
-// The first region is not at 0: programs have no memory there.
-Gva KernelProgram::GvaOf(uint64_t page) const {
-  const PagingGeometry& geometry = options_.kernel.geometry;
-  const uint64_t region = page / PagesPerRegion(geometry);
-  return geometry.user_end -
-         (Regions(geometry, pages_) - region) * region_stride_bytes_ +
-         page % PagesPerRegion(geometry) * kPageSize;
-}
-
 absl::Status KernelProgram::Access(const GuestAccess& access, uint64_t* word) {
   if (absl::Status s = Housekeeping(); !s.ok()) return s;
-  const Gva gva = GvaOf((access.address_bytes >> kPageShift) % pages_) +
-                  (access.address_bytes & kPageMask & ~uint64_t{7});
+  const Gva gva =
+      GvaOf((access.address_bytes >> kPageShift) % program_pages()) +
+      (access.address_bytes & kPageMask & ~uint64_t{7});
   absl::Status status = kernel_.Access(gva, access.kind, word);
   if (status.code() == absl::StatusCode::kPermissionDenied) {
     // The program handles the signal: it asks for write permission again.

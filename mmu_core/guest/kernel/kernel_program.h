@@ -19,6 +19,7 @@
 #include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/kernel/guest_kernel.h"
+#include "mmu_core/guest/kernel/program_layout.h"
 #include "mmu_core/guest/random.h"
 #include "mmu_core/guest/reference_memory.h"
 #include "mmu_core/guest/virtual_workload.h"
@@ -56,12 +57,11 @@ class KernelProgram final : public VirtualWorkload {
       const KernelProgramOptions& options);
 
   absl::Status Access(const GuestAccess& access, uint64_t* word) override;
-  uint64_t program_pages() const override { return pages_; }
+  uint64_t program_pages() const override { return layout_.pages(); }
   absl::Status Verify() override;
 
-  // The address of page `page` of a program. Pages lie in regions of one large
-  // page each, spread over the address space. REQUIRES: page < program_pages().
-  Gva GvaOf(uint64_t page) const;
+  // The address of page `page` of a program. REQUIRES: page < program_pages().
+  Gva GvaOf(uint64_t page) const { return layout_.GvaOf(page); }
 
   // With ReadCheck::kYes: the contents of each process's memory by gva.
   const std::map<int, ReferenceMemory>& contents() const { return contents_; }
@@ -83,11 +83,10 @@ class KernelProgram final : public VirtualWorkload {
     return accesses != 0 && UniformBelow(random_, accesses) == 0;
   }
   int AnyProcess();
-  Gva AnyPage() { return GvaOf(UniformBelow(random_, pages_)); }
+  Gva AnyPage() { return GvaOf(UniformBelow(random_, program_pages())); }
 
   const KernelProgramOptions options_;
-  const uint64_t pages_;
-  uint64_t region_stride_bytes_ = 0;
+  const ProgramLayout layout_;
   GuestKernel kernel_;
   Rng random_;
   // One per process; empty without a check.
