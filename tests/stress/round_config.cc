@@ -45,6 +45,7 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
     config->vcpus = std::max(config->vcpus, 2);
     paging.large_pages = GuestPagingConfig::LargePages::kNo;
   }
+  config->smp_kernel = shadow && random() % 2 == 0;
 }
 
 std::string DescribeGuest(const RoundConfig& config) {
@@ -61,13 +62,14 @@ std::string DescribeGuest(const RoundConfig& config) {
         limit);
   }
   return absl::StrFormat(
-      "; the guest's tables: %s%s%s, %d processes%s",
+      "; the guest's tables: %s%s%s, %d processes%s%s",
       kModes[static_cast<int>(paging.mode)],
       paging.ad_bits == GuestPagingConfig::AdBits::kOn ? "" : " without A/D",
       paging.large_pages == GuestPagingConfig::LargePages::kYes
           ? " with large pages"
           : "",
-      paging.processes, limit);
+      paging.processes, config.smp_kernel ? " on all vCPUs" : " on each vCPU",
+      limit);
 }
 
 }  // namespace

@@ -28,6 +28,9 @@ struct RoundConfig {
   // kNested: one L1 hypervisor runs on all vCPUs (nested_guest.h), or else one
   // on each.
   bool smp_l1 = false;
+  // The vCPUs of a guest with page tables of its own run one kernel, and share
+  // its processes; otherwise each has its own kernel.
+  bool smp_kernel = false;
   uint64_t shadow_page_limit = 0;
   EntryFormat format = EntryFormat::kEpt;
   bool ad_bits = true;

@@ -142,7 +142,10 @@ class Round {
       nested = one.get();
       guest = std::move(one);
     } else if (has_programs()) {
-      guest = std::make_unique<PagedGuest>(*vm_, stable, config_.seed);
+      guest = std::make_unique<PagedGuest>(
+          *vm_, stable, config_.seed,
+          config_.smp_kernel ? PagedGuest::Kernels::kOneForAll
+                             : PagedGuest::Kernels::kOnePerVcpu);
     } else {
       guest = std::make_unique<StressedGuest>(*vm_, spaces, config_.seed);
     }

@@ -70,6 +70,8 @@ class Machine {
 
   // Called when a CPU waits, before the others take their interrupts.
   std::function<void()> on_wait;
+  // Whether the others take their interrupts, though they do nothing else.
+  bool answer = true;
   // If set, a CPU that waits is told to stop.
   bool stop = false;
   int waits = 0;
@@ -97,7 +99,9 @@ class Machine {
     if (stop) return false;
     ExpectNothingFreeIsReachable();
     if (on_wait != nullptr) on_wait();
-    for (const auto& kernel : kernels_) kernel->TakeInterrupts();
+    for (const auto& kernel : kernels_) {
+      if (answer) kernel->TakeInterrupts();
+    }
     return true;
   }
 
@@ -395,6 +399,21 @@ TEST_P(SmpKernelTest, AProcessThatRunsSomewhereCannotExit) {
   EXPECT_EQ(a_.Exit(*other).code(), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(b_.SwitchTo(1, Cr3Load::kKeep).ok());
   EXPECT_TRUE(a_.Exit(*other).ok());
+}
+
+TEST_P(SmpKernelTest, AProgramAnswersBeforeItsNextAccess) {
+  ASSERT_TRUE(Write(a_, Page(0), 1).ok());
+  EXPECT_EQ(Read(b_, Page(0)), 1u);
+  ASSERT_TRUE(a_.Protect(Page(0), kPageSize, Writable::kYes).ok());  // small
+  EXPECT_EQ(Read(b_, Page(1)), 0u);
+  EXPECT_EQ(Read(machine_.kernel(2), Page(1)), 0u);
+  machine_.answer = false;
+  machine_.on_wait = [&] {
+    if (machine_.waits > 10) machine_.stop = true;
+    EXPECT_EQ(Read(b_, Page(1)), 0u);
+    EXPECT_EQ(Read(machine_.kernel(2), Page(1)), 0u);
+  };
+  EXPECT_TRUE(a_.Unmap(Page(0), kPageSize).ok());
 }
 
 TEST_P(SmpKernelTest, ACpuThatWaitsForTheKernelAnswers) {
