@@ -195,7 +195,7 @@ INSTANTIATE_TEST_SUITE_P(Geometries, SmpShadowTest, kAllOptions, NameOf);
 // Both vCPUs run, and the VM is logged, cleared and recovered meanwhile.
 TEST_P(SmpShadowTest, EveryReadIsRightWhileBothVcpusChangeTheMemory) {
   constexpr int kVcpus = 2;
-  constexpr int kAccesses = 4'000;
+  constexpr int kAccesses = 1'500;
   const bool large = GetParam().large_pages == LargePages::kYes;
   auto vm = MakeSmpVm(kVcpus, large ? Level::k2M : Level::k4K);
   SmpGuestOptions options;
@@ -204,9 +204,9 @@ TEST_P(SmpShadowTest, EveryReadIsRightWhileBothVcpusChangeTheMemory) {
   options.processes = kVcpus + 2;
   options.pages = 200;
   options.accesses_per_switch = 32;
-  options.accesses_per_fork = 400;
+  options.accesses_per_fork = 200;
   options.accesses_per_unmap = 64;
-  options.accesses_per_clear = 800;
+  options.accesses_per_clear = 300;
   options.accesses_per_protect = 32;
   const auto guest = SmpGuest::Create(vm->GuestSpace(), options);
   ASSERT_TRUE(guest.ok()) << guest.status();
