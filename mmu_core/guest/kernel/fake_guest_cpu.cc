@@ -34,6 +34,7 @@ GuestCpu::Outcome FakeGuestCpu::Access(Gva gva, int size_bytes, AccessKind kind,
     const auto key = std::make_pair(pcid_, PageOf(gva));
     auto it = tlb_.find(key);
     const bool user = privilege == Privilege::kUser;
+    if (user) last_ = gva;
     if (it != tlb_.end() &&
         ((user && !it->second.user) ||
          (kind == AccessKind::kWrite && !it->second.write))) {
@@ -160,11 +161,13 @@ void FakeGuestCpu::LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) {
     }
   }
   if (how == Cr3Load::kFlush) DropContext(pcid);
+  Refill();
 }
 
 void FakeGuestCpu::Invlpg(Gva gva) {
   DropPage(pcid_, gva);
   DropAllUpper(pcid_);
+  Refill();
 }
 
 void FakeGuestCpu::InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) {
@@ -181,6 +184,7 @@ void FakeGuestCpu::InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) {
       tlb_.clear();
       upper_.clear();
   }
+  Refill();
 }
 
 bool FakeGuestCpu::Relax() {

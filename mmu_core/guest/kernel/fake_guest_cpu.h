@@ -22,8 +22,10 @@ namespace mmu::testing {
 
 // A processor of a machine with one or several, which share the memory. It has
 // a TLB and a paging-structure cache (SDM vol. 3, 4.10.2 and 4.10.3), tagged by
-// PCID. An entry goes only when an instruction or a page fault must drop it. So
-// an invalidation that a kernel forgets has its effect at the next access.
+// PCID. An entry goes only when an instruction or a page fault must drop it,
+// and right after an instruction the processor caches anew what it used last.
+// So an invalidation that a kernel forgets, or executes too early, has its
+// effect at the next access.
 //
 // Thread-compatible: one thread runs all processors of a machine. While one
 // relaxes, on_relax lets the others act.
@@ -81,6 +83,10 @@ class FakeGuestCpu : public GuestCpu {
                                   GuestPageFault* fault);
   // What a page fault drops (SDM vol. 3, 4.10.4.1).
   void DropForFault(Gva gva);
+  // Caches again what a program accessed last.
+  void Refill() {
+    if (last_.has_value()) Prefetch(*last_);
+  }
   void DropPage(Pcid pcid, Gva gva);
   void DropUpper(Pcid pcid, Gva gva);
   void DropAllUpper(Pcid pcid);
@@ -95,6 +101,7 @@ class FakeGuestCpu : public GuestCpu {
   std::map<std::pair<Pcid, uint64_t>, Translation> tlb_;
   // By PCID, level of the entry, and the address bits that select it.
   std::map<std::tuple<Pcid, int, uint64_t>, Upper> upper_;
+  std::optional<Gva> last_;  // that a program accessed
   std::optional<uint64_t> accesses_left_;
   std::function<bool()> on_relax_;
   absl::Status status_;

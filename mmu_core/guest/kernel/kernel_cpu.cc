@@ -25,11 +25,12 @@ void KernelCpu::Run(const GuestProcess& process, Cr3Load how) {
     it = contexts_.end();
     how = Cr3Load::kFlush;
   }
+  bool begins_anew = false;
   if (it == contexts_.end()) {
     if (contexts_.size() == kPcids) {
-      cpu_.InvalidatePcid(Invpcid::kAllContexts, 0, Gva(0));
-      ++stats_.invpcids;
       contexts_.clear();
+      begins_anew = true;
+      how = Cr3Load::kFlush;
     }
     contexts_.push_back(
         {.process = process.id, .tlb_gen = 0, .root = process.tables.root()});
@@ -39,6 +40,11 @@ void KernelCpu::Run(const GuestProcess& process, Cr3Load how) {
   }
   it->tlb_gen = process.tlb_gen;
   LoadCr3(*it, static_cast<Pcid>(FirstPcid() + (it - contexts_.begin())), how);
+  if (!begins_anew) return;
+  // Only after the load: before, the processor might cache more of the old
+  // address space under its PCID.
+  cpu_.InvalidatePcid(Invpcid::kAllContexts, 0, Gva(0));
+  ++stats_.invpcids;
 }
 
 void KernelCpu::Stop() {

@@ -26,10 +26,10 @@ struct KernelCpuStats {
 };
 
 // The CPU has few PCIDs, numbered from 1, and gives the next one to each
-// address space that it runs. When all are used, INVPCID drops all contexts and
-// the CPU begins anew. So a PCID never has translations of an address space
-// that had it before. Without PCIDs the CPU uses number 0, and each load of CR3
-// drops everything.
+// address space that it runs. When all are used, it begins anew with number 1,
+// and INVPCID drops all contexts. So a PCID never has translations of an
+// address space that had it before. Without PCIDs the CPU uses number 0, and
+// each load of CR3 drops everything.
 //
 // A CPU learns of stale translations in two ways:
 //   - It runs the address space: it gets an interrupt.
