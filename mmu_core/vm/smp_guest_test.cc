@@ -241,19 +241,22 @@ TEST_P(SmpShadowTest, EveryReadIsRightWhileBothVcpusChangeTheMemory) {
       --running;
     });
   }
-  while (running != 0) {
-    ASSERT_TRUE(StartLog(*vm, {}, nullptr).ok());
+  const auto log_for_a_while = [&vm]() -> absl::Status {
+    if (absl::Status s = StartLog(*vm, {}, nullptr); !s.ok()) return s;
     for (int round = 0; round < 3; ++round) {
       uint64_t epoch = 0;
       const std::vector<uint64_t> dirty = SealAndList(*vm, 0, &epoch);
-      ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kPages,
-                                  MaskOf(kPages, dirty), nullptr)
-                      .ok());
+      const auto cleared = ClearAndDeliver(*vm, 0, epoch, 0, kPages,
+                                           MaskOf(kPages, dirty), nullptr);
+      if (!cleared.ok()) return cleared.status();
     }
-    ASSERT_TRUE(
-        StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
-  }
+    return StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr)
+        .status();
+  };
+  absl::Status logged;
+  while (logged.ok() && running != 0) logged = log_for_a_while();
   for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(logged.ok()) << logged;
   for (const absl::Status& status : statuses)
     EXPECT_TRUE(status.ok()) << status;
   for (const uint64_t n : shootdowns) EXPECT_GT(n, 0u);
