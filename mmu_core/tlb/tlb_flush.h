@@ -31,6 +31,10 @@ struct TlbFlush {
 
   bool Covers(MmuKind kind) const { return !mmu.has_value() || *mmu == kind; }
   bool CoversAllGfns() const { return gfns == kAllGfns; }
+  // A flush of all gfns drops everything.
+  bool CoversTables() const {
+    return depth == FlushDepth::kTables || CoversAllGfns();
+  }
 };
 
 }  // namespace mmu

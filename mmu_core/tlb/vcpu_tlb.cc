@@ -163,7 +163,7 @@ void VcpuTlb::Flush(const TlbFlush& flush, TlbPages pages) {
   absl::erase_if(precise_->evicted, [&flush](const auto& entry) {
     return Maps(entry.second, flush.gfns);
   });
-  if (flush.depth != FlushDepth::kTables) return;
+  if (!flush.CoversTables()) return;
   if (pages == TlbPages::kGuestPhysical) {
     precise_->tables.DropRange(PageNumber(flush.gfns.start.value()),
                                PageNumber(flush.gfns.end.value()));

@@ -133,9 +133,9 @@ TEST(PreFaultTest, ASlotThatIsBeingDeletedIsEagainUnlessSomethingWasDone) {
   EXPECT_EQ(DetailOf(status).reason, Reason::kMemslotChanging);
   EXPECT_EQ(ErrnoOf(status), EAGAIN);
   EXPECT_EQ(range.size_bytes, 2 * kPageSize);
+  EXPECT_EQ(vm->Stats().pages_4k, 2u);
   threads.RunToEnd("delete");
   EXPECT_EQ(ErrnoOf(PreFault(*vm, range)), ENOENT);
-  EXPECT_EQ(vm->Stats().pages_4k, 2u);
 }
 
 // Covers: PF-41

@@ -12,9 +12,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadowed_guest_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -37,6 +39,7 @@ enum class Fault {
   kSkipped,
   kOtherGfns,  // the flush covers gfns that are not used
   kOtherMmu,
+  kShadowMmuOnly,
   kLeafsOnly,
 };
 struct Injection {
@@ -66,6 +69,9 @@ void AlterFlush(FlushReason reason, TlbFlush& flush) {
       break;
     case Fault::kOtherMmu:
       flush.mmu = flush.mmu == MmuKind::kTdp ? MmuKind::kShadow : MmuKind::kTdp;
+      break;
+    case Fault::kShadowMmuOnly:
+      flush.mmu = MmuKind::kShadow;
       break;
     case Fault::kLeafsOnly:
       flush.depth = FlushDepth::kLeafs;
@@ -265,6 +271,13 @@ INSTANTIATE_TEST_SUITE_P(
                 [](ShadowFlushes& f) {
                   ASSERT_EQ(f.Store(4, 3, f.Entry(0x1003, kReadOnly), kEditor),
                             AccessOutcome::kDone);
+                  // The victim meets the flush that protects the table, and
+                  // uses the old SPTE once more before the sync changes it.
+                  LockTrace trace([&f](const LockTrace::Event& event) {
+                    if (event.point == HookPoint::kProtectToRead) {
+                      f.Write(f.PageAt(3), kVictim);
+                    }
+                  });
                   f.shadow(kEditor).SetRoot({.table = Gfn(1)},
                                             ShadowVcpu::Flush::kYes);
                 },
@@ -330,6 +343,50 @@ INSTANTIATE_TEST_SUITE_P(
                 },
             .host_page_level = Level::k2M}),
     [](const auto& row) { return std::string(row.param.name); });
+
+// L1 has written to a page, which its TLB allows. Then L1, on another vCPU,
+// uses the page as a table for L2. The shadow MMU takes W from the TDP MMU's
+// SPTE, and its flush must cover L1's translation: otherwise L1 edits the table
+// unnoticed.
+// Covers: SHD-08, TLB-06
+TEST(NestedFlushTest, ATableOfL1IsProtectedInTheTlbsOfL1) {
+  constexpr uint64_t kTop = 0x21;  // the tables of L1 follow each other
+  constexpr uint64_t kEptTable = 7;
+  constexpr uint64_t kEptLeaf = 0x37;  // write-back memory
+  for (const Fault fault :
+       {Fault::kNone, Fault::kSkipped, Fault::kShadowMmuOnly}) {
+    VmConfig config;
+    config.mmu = MmuMode::kNested;
+    config.vcpu_count = 2;
+    config.memslots = {Slot(0, 0, 64 * kMiB)};
+    auto vm = MakeVmFrom(config);
+    for (uint64_t i = 0; i < 4; ++i) {
+      const uint64_t entry = i < 3 ? (kTop + i + 1) << kPageShift | kEptTable
+                                   : uint64_t{0x1000} << kPageShift | kEptLeaf;
+      testing::Write(*vm, (kTop + i) * kPageSize, entry, kVictim);
+    }
+    g_injection = {
+        .fault = fault, .reason = FlushReason::kWriteProtect, .flushes = {}};
+    g_injection.armed = true;
+    L1Processor l1(*vm->state().vcpus[kEditor], Level::k512G);
+    l1.EnterL2({.tables = GuestTables::kEpt,
+                .root = Gpa(kTop * kPageSize),
+                .ept = {},
+                .l1 = {}});
+    uint64_t word = 5;
+    NestedExit exit;
+    ASSERT_EQ(l1.L2Access({.nested_gpa = Gpa(0), .kind = AccessKind::kWrite},
+                          &word, &exit),
+              L1Cpu::Outcome::kDone);
+    g_injection.armed = false;
+    if (fault == Fault::kNone) {
+      EXPECT_EQ(AuditFindings(*vm), "");
+      EXPECT_EQ(g_injection.flushes.size(), 4u) << "one for each table";
+    } else {
+      EXPECT_THAT(AuditFindings(*vm), HasSubstr("INV-6"));
+    }
+  }
+}
 
 }  // namespace
 }  // namespace testing

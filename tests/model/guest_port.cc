@@ -136,7 +136,7 @@ UseOutcome GuestPort::Use(int vcpu, uint64_t address, AccessKind kind,
   if (!in_l2_[At(vcpu)]) EnterL2(vcpu);
   NestedExit exit;
   const L1Cpu::Outcome outcome =
-      cpu.L2Access(Gpa(address), 8, kind, word, &exit);
+      cpu.L2Access({.nested_gpa = Gpa(address), .kind = kind}, word, &exit);
   if (outcome == L1Cpu::Outcome::kError) Fail(cpu.status().ToString());
   if (outcome == L1Cpu::Outcome::kExit) {
     in_l2_[At(vcpu)] = false;
@@ -173,8 +173,11 @@ void GuestPort::LoadSpace(int vcpu, int space, uint64_t root, Flush flush) {
   roots_[At(vcpu)] = root;
   const Gpa top = ToGpa(Gfn(root));
   if (shadow_) {
+    // A space has a PCID, except where there are none.
+    const bool has_pcids = format_.levels() >= 4;
     processors_[At(vcpu)]->LoadCr3(
-        top, flush == Flush::kYes ? Cr3Load::kFlush : Cr3Load::kKeep);
+        top, has_pcids ? static_cast<Pcid>(space + 1) : Pcid{0},
+        has_pcids && flush == Flush::kNo ? Cr3Load::kKeep : Cr3Load::kFlush);
     return;
   }
   L1Processor& cpu = *hypervisors_[At(vcpu)];

@@ -180,9 +180,9 @@ void GuestSteps::Use(const Operation& op) {
       Differs(absl::StrCat(where, "the access faults with code ",
                            outcome.fault_code, ", its tables do not say so"));
     }
-    // A processor drops what it has cached of the address (SDM vol. 3, 4.10.4.1
-    // and 29.4.3.1). An entry of an unsync shadow page stays until the guest
-    // invalidates, so the reference forgets nothing.
+    // A fault invalidates what the processor has cached of the address (SDM
+    // vol. 3, 4.10.4.1 and 29.4.3.1).
+    reference_.Invalidated(vcpu, place);
     return;
   }
   if (allowed.empty()) {

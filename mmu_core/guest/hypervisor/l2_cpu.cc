@@ -31,12 +31,14 @@ void L2Cpu::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
   state.cr4 = kCr4Pae | (geometry.levels == 5 ? kCr4La57 : 0);
   state.efer = kEferNx | kEferLma;
   walker_ = GuestWalker(GuestTables::kLegacy, LegacyCpuRole(state), {});
-  LoadCr3(cr3, Cr3Load::kFlush);
+  LoadCr3(cr3, /*pcid=*/0, Cr3Load::kFlush);
 }
 
-void L2Cpu::LoadCr3(Gpa cr3, Cr3Load) { root_ = {.table = ToGfn(cr3)}; }
+void L2Cpu::LoadCr3(Gpa cr3, Pcid, Cr3Load) { root_ = {.table = ToGfn(cr3)}; }
 
 void L2Cpu::Invlpg(Gva) {}
+
+void L2Cpu::InvalidatePcid(Invpcid, Pcid, Gva) {}
 
 bool L2Cpu::WalksWrite() const {
   const L1HypervisorOptions& options = l1_.options();

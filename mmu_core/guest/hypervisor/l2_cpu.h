@@ -44,8 +44,11 @@ class L2Cpu final : public GuestCpu {
                  uint64_t* word, GuestPageFault* fault) override;
   // Tables with entries of 8 bytes and four or five levels only.
   void EnablePaging(const PagingGeometry& geometry, Gpa cr3) override;
-  void LoadCr3(Gpa cr3, Cr3Load how) override;
+  void LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) override;
   void Invlpg(Gva gva) override;
+  void InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) override;
+  // The guest has no other processor to wait for.
+  bool Relax() override { return true; }
   absl::Status status() const override { return status_; }
 
  private:

@@ -277,7 +277,7 @@ class Auditor final : public AuditSink {
 
   static bool AnyFlushOfTables(const AuditedTlb& audited) {
     const auto drops = [&](const TlbFlush& flush) {
-      return flush.Covers(audited.mmu) && flush.depth == FlushDepth::kTables;
+      return flush.Covers(audited.mmu) && flush.CoversTables();
     };
     const absl::Span<const TlbFlush> flushes = audited.pending.span();
     return std::any_of(flushes.begin(), flushes.end(), drops);

@@ -120,8 +120,7 @@ void GuestProcessor::EnablePaging(const PagingGeometry& geometry, Gpa cr3) {
 }
 
 GuestRoot GuestProcessor::RootAt(Gpa cr3) {
-  GuestRoot root = {.table = ToGfn(cr3),
-                    .pcid = static_cast<uint16_t>(ToGfn(cr3).value() & 0xfff)};
+  GuestRoot root = {.table = ToGfn(cr3), .pdptes = {}, .pcid = pcid_};
   const bool pae = (state_.cr0 & kCr0Pg) != 0 && (state_.cr4 & kCr4Pae) != 0 &&
                    (state_.efer & kEferLma) == 0;
   if (!pae) return root;
@@ -137,35 +136,27 @@ void GuestProcessor::LoadCr3(Gpa cr3, Pcid pcid, Cr3Load how) {
   // On a processor without second-stage translation these instructions exit.
   const Vcpu::Exit exit(vcpu_);
   cr3_ = cr3;
-  vcpu_.shadow()->SetRoot(RootAt(cr3), FlushOf(cr3, pcid, how));
+  pcid_ = pcid;
+  vcpu_.shadow()->SetRoot(RootAt(cr3), how == Cr3Load::kFlush
+                                           ? ShadowVcpu::Flush::kYes
+                                           : ShadowVcpu::Flush::kNo);
 }
 
-// A root that is cached from another use of its table may be unsync, although
-// the PCID has nothing cached.
-ShadowVcpu::Flush GuestProcessor::FlushOf(Gpa cr3, Pcid pcid, Cr3Load how) {
-  const auto it = cr3_of_.find(pcid);
-  const bool cached = it != cr3_of_.end() && it->second == cr3;
-  cr3_of_[pcid] = cr3;
-  return cached && how == Cr3Load::kKeep ? ShadowVcpu::Flush::kNo
-                                         : ShadowVcpu::Flush::kYes;
-}
-
-void GuestProcessor::Invlpg(Gva gva) { DropPage(gva); }
-
-void GuestProcessor::InvalidatePcid(Invpcid what, Pcid /*pcid*/, Gva gva) {
-  if (what == Invpcid::kAddress) return DropPage(gva);
-  DropAll();
-}
-
-void GuestProcessor::DropPage(Gva gva) {
+void GuestProcessor::Invlpg(Gva gva) {
   const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidatePage(gva.value());
 }
 
-void GuestProcessor::DropAll() {
+void GuestProcessor::InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) {
   const Vcpu::Exit exit(vcpu_);
-  vcpu_.shadow()->InvalidateAll();
-  cr3_of_.clear();
+  switch (what) {
+    case Invpcid::kAddress:
+      return vcpu_.shadow()->InvalidatePageOf(pcid, gva.value());
+    case Invpcid::kSingleContext:
+      return vcpu_.shadow()->InvalidatePcid(pcid);
+    case Invpcid::kAllContexts:
+      return vcpu_.shadow()->InvalidateAll();
+  }
 }
 
 bool GuestProcessor::Relax() {

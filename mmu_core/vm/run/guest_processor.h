@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -49,12 +48,6 @@ class GuestProcessor final : public GuestCpu {
 
  private:
   GuestRoot RootAt(Gpa cr3);
-  // The TLB and the cached roots of the vCPU have no PCIDs. These functions say
-  // how much has to go there, at least, so that no translation outlives an
-  // instruction that drops it from its PCID.
-  ShadowVcpu::Flush FlushOf(Gpa cr3, Pcid pcid, Cr3Load how);
-  void DropPage(Gva gva);
-  void DropAll();
   // Makes one access above 4 GiB, which the processor cannot reach without
   // paging: the loader of the kernel writes this memory.
   Outcome AccessForLoader(Gpa gpa, int size_bytes, AccessKind kind,
@@ -67,8 +60,7 @@ class GuestProcessor final : public GuestCpu {
   const MissingMemory missing_;
   GuestPagingState state_;
   Gpa cr3_;
-  // The CR3 that was last loaded with each PCID, since everything was dropped.
-  std::map<Pcid, Gpa> cr3_of_;
+  Pcid pcid_ = 0;
   absl::Status status_;
 };
 

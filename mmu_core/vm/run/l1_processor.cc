@@ -71,12 +71,17 @@ void L1Processor::Pause() {
 }
 
 void L1Processor::InvalidateContext(Gpa root) {
+  // The instruction exits, and the host takes mmu_lock.
+  const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidateRoot(ToGfn(root));
 }
 
 void L1Processor::InveptSingleContext(Gpa root) { InvalidateContext(root); }
 
-void L1Processor::InveptGlobal() { vcpu_.shadow()->InvalidateAll(); }
+void L1Processor::InveptGlobal() {
+  const Vcpu::Exit exit(vcpu_);
+  vcpu_.shadow()->InvalidateAll();
+}
 
 void L1Processor::FlushAsid() { flush_asid_ = true; }
 
@@ -94,6 +99,7 @@ GuestRoot L1Processor::RootOf(const NestedPaging& paging) {
 }
 
 void L1Processor::EnterL2(const NestedPaging& paging) {
+  const Vcpu::Exit exit(vcpu_);
   paging_ = paging;
   in_l2_ = true;
   ShadowVcpu& shadow = *vcpu_.shadow();

@@ -71,6 +71,12 @@ class ShadowVcpu::ShadowAccess {
     }
     if (outcome.guest.has_value()) {
       *guest_fault_ = *outcome.guest;
+      // A fault invalidates what is cached for its address (SDM vol. 3,
+      // 4.10.4.1 and 29.4.3.1). A page that is unsync is such a cache.
+      if (walk.kind == WalkResult::Kind::kNotAllowed) {
+        shadow_.roots_.InvalidateAddressOf(*shadow_.guest_, shadow_.where_.pcid,
+                                           address_, nullptr);
+      }
       shadow_.tlb_.FlushPage(page());
       return FaultStep::kGuestFault;
     }
