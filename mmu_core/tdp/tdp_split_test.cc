@@ -170,7 +170,7 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   auto vm = MetadataVm(16 * kMiB, Level::k2M);
   for (uint64_t gpa = 0; gpa < 16 * kMiB; gpa += 2 * kMiB) Read(*vm, gpa);
   const TdpRoot& root = *vm->state().vcpus[0]->root();
-  const int refs = RootList::RefCountForTest(root);
+  const int refs = root.references();
   TableCache cache(vm->state().pool);
   ASSERT_TRUE(cache.TopUp(3, 3).ok());
   SplitOutcome outcome;
@@ -182,7 +182,7 @@ TEST(TdpSplitTest, WithoutMemoryASplitStopsAndSaysWhere) {
   EXPECT_EQ(outcome.limit_count, 1);
   EXPECT_EQ(outcome.no_memory_count, 0);
   EXPECT_EQ(outcome.next_gfn, Gfn(3 * k2MPages));
-  EXPECT_EQ(RootList::RefCountForTest(root), refs);
+  EXPECT_EQ(root.references(), refs);
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
   EXPECT_EQ(vm->Stats().split_failures[static_cast<int>(SplitFailure::kLimit)],
             1u);

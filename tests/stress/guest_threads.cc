@@ -2,6 +2,9 @@
 
 #include <chrono>
 
+#include "mmu_core/tlb/tlb_options.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
 namespace mmu::stress {
@@ -25,6 +28,16 @@ void GuestThreads::Stop() {
   Resume();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+}
+
+void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
+  const TlbOptions& tlb = vm_.config().tlb;
+  if (tlb.flushes == TlbOptions::Flushes::kPrecise &&
+      tlb.evictions == TlbOptions::Evictions::kNever) {
+    return;
+  }
+  vcpu.tlb().FlushAll();
+  if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
 }
 
 Vcpu& GuestThreads::VcpuAt(int index) { return *vm_.state().vcpus[index]; }

@@ -57,6 +57,10 @@ class GuestThreads {
   // As WaitWhilePaused, but waits a moment if the vCPU need not stand still.
   void WaitALittle();
   void Report(const std::string& text);
+  // Called on the vCPU thread outside of the guest: empties the vCPU's TLBs, as
+  // hardware and a hypervisor do now and then. Not if these TLBs forget only
+  // what they are told to.
+  void FlushUnasked(Vcpu& vcpu) const;
 
   void CountAccesses(uint64_t n) { Add(accesses_, n); }
   void CountEmulated() { Add(emulated_, 1); }

@@ -201,11 +201,7 @@ void NestedGuest::Run(int index) {
     programs.l1().Rest();
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // Make the flushes that hardware and a hypervisor make now and then.
-    if (random() % 1024 == 0) {
-      vcpu.tlb().FlushAll();
-      vcpu.shadow()->tlb().FlushAll();
-    }
+    if (random() % 1024 == 0) FlushUnasked(vcpu);
     if (random() % 4096 == 0) vcpu.ReleaseRoot();
   }
   if (status.ok()) status = programs.Verify();

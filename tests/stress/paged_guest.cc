@@ -225,11 +225,7 @@ void PagedGuest::Run(int index) {
     }
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // Make the flushes that hardware and a hypervisor make now and then.
-    if (random() % 1024 == 0) {
-      vcpu.tlb().FlushAll();
-      vcpu.shadow()->tlb().FlushAll();
-    }
+    if (random() % 1024 == 0) FlushUnasked(vcpu);
     if (random() % 4096 == 0) vcpu.ReleaseRoot();
   }
   if (status.ok()) status = system->program->Verify();

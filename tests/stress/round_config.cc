@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <random>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "mmu_core/tlb/tlb_options.h"
 
 namespace mmu::stress {
 namespace {
@@ -46,6 +48,25 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
     paging.large_pages = GuestPagingConfig::LargePages::kNo;
   }
   config->smp_kernel = shadow && random() % 2 == 0;
+}
+
+// Draws from a stream of its own, so that the other values of a seed stay.
+TlbOptions ChooseTlb(uint64_t seed) {
+  std::mt19937_64 random(~seed);
+  TlbOptions tlb;
+  tlb.seed = seed;
+  const uint64_t kind = random() % 4;
+  if (kind != 0) tlb.flushes = TlbOptions::Flushes::kPrecise;
+  tlb.evictions = kind == 1 ? TlbOptions::Evictions::kRandom
+                            : TlbOptions::Evictions::kNever;
+  return tlb;
+}
+
+std::string_view DescribeTlb(const TlbOptions& tlb) {
+  if (tlb.flushes == TlbOptions::Flushes::kWhole) return ", whole TLBs";
+  return tlb.evictions == TlbOptions::Evictions::kRandom
+             ? ", precise TLBs that evict"
+             : ", precise TLBs";
 }
 
 std::string DescribeGuest(const RoundConfig& config) {
@@ -119,6 +140,7 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
   if (config.pml && config.dirty_ring_entries == 256) {
     config.dirty_ring_entries = 1024;
   }
+  config.tlb = ChooseTlb(seed);
   return config;
 }
 
@@ -126,7 +148,7 @@ std::string Describe(const RoundConfig& config) {
   const int level = static_cast<int>(config.host_page_level);
   return absl::StrFormat(
       "seed %d: %s, %s%s%s, %d levels, host pages of %s, %d vCPUs, "
-      "%s%s%s%s%s",
+      "%s%s%s%s%s%s",
       config.seed, ToString(config.mmu),
       config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.pml ? " and PML" : "",
@@ -142,6 +164,7 @@ std::string Describe(const RoundConfig& config) {
                                                          : ", no MMIO SPTEs",
       config.nx_huge_pages ? ", NX huge pages" : "",
       config.slot_zap == VmConfig::SlotZap::kAll ? "" : ", slots zapped alone",
+      DescribeTlb(config.tlb),
       config.mmu == MmuMode::kTdp ? "" : DescribeGuest(config));
 }
 

@@ -12,6 +12,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/vm_config.h"
 
 namespace mmu::stress {
@@ -32,6 +33,7 @@ struct RoundConfig {
   // its processes; otherwise each has its own kernel.
   bool smp_kernel = false;
   uint64_t shadow_page_limit = 0;
+  TlbOptions tlb;
   EntryFormat format = EntryFormat::kEpt;
   bool ad_bits = true;
   bool pml = false;

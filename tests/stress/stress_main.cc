@@ -82,6 +82,13 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
       seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode);
   config->skip_unsync = absl::GetFlag(FLAGS_skip_unsync);
   config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
+  // A TLB that forgets an entry by itself makes up for the fault.
+  if (config->skip_unsync || config->drop_mark != 0 ||
+      !absl::GetFlag(FLAGS_skip_flush).empty()) {
+    config->tlb = {.flushes = TlbOptions::Flushes::kPrecise,
+                   .evictions = TlbOptions::Evictions::kNever,
+                   .seed = seed};
+  }
   const std::string rings = absl::GetFlag(FLAGS_ring_entries);
   if (!rings.empty() && !absl::SimpleAtoi(rings, &config->dirty_ring_entries)) {
     std::fprintf(stderr, "--ring_entries=%s: give a number\n", rings.c_str());

@@ -68,6 +68,7 @@ class Round {
   RoundResult Run() {
     const uint64_t tables = TablePool::Process().tables_out();
     unsyncs_before_ = testing::Unsyncs();
+    faults_before_ = InjectedFaults();
     MakeVm();
     if (!failed()) RunThreads();
     if (vm_ != nullptr) {
@@ -120,6 +121,7 @@ class Round {
     config.dirty_ring_entries = config_.dirty_ring_entries;
     config.mmio_caching = config_.mmio_caching;
     config.slot_zap = config_.slot_zap;
+    config.tlb = config_.tlb;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
     if (config_.nx_huge_pages) {
@@ -154,6 +156,8 @@ class Round {
     for (int phase = 0; phase < kPhases && well(); ++phase) {
       RunPhase(static_cast<uint64_t>(phase));
       Audit();
+      // The injected fault did no harm.
+      faults_before_ = InjectedFaults();
     }
     guest->Stop();
     if (!guest->violation().empty()) Fail(guest->violation());
@@ -180,7 +184,16 @@ class Round {
     }
     for (std::thread& thread : threads) thread.join();
   }
-  bool well() const { return !failed() && guest_->violation().empty(); }
+  // Whether the phase may go on. It ends at once when a fault was injected, so
+  // that the auditor sees what the fault has left: later operations might make
+  // up for it.
+  bool well() const {
+    return !failed() && guest_->violation().empty() &&
+           InjectedFaults() == faults_before_;
+  }
+  static uint64_t InjectedFaults() {
+    return testing::SkippedFlushes() + testing::SkippedUnsyncs();
+  }
 
   // --- The migration of slot 0 ---
 
@@ -682,6 +695,7 @@ class Round {
   static constexpr int kNowhere = -1;
   std::array<int, 2> place_ = {kNowhere, kNowhere};
   uint64_t unsyncs_before_ = 0;
+  uint64_t faults_before_ = 0;  // InjectedFaults when the phase began
   std::mutex pause_mu_;
   std::mutex protect_mu_;
   std::mutex mu_;  // guards result_

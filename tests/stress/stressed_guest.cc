@@ -19,11 +19,6 @@ namespace {
 // Accesses between two checks whether to pause or stop.
 constexpr int kBatch = 64;
 
-void FlushTlbs(Vcpu& vcpu) {
-  vcpu.tlb().FlushAll();
-  if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
-}
-
 }  // namespace
 
 StressedGuest::StressedGuest(Vm& vm, const GuestSpaces& spaces, uint64_t seed)
@@ -49,7 +44,7 @@ void StressedGuest::Run(int index) {
     vcpu.ExitGuest();
     CountAccesses(kBatch);
     // Flush as hardware and a hypervisor do now and then.
-    if (random() % 256 == 0) FlushTlbs(vcpu);
+    if (random() % 256 == 0) FlushUnasked(vcpu);
     if (random() % 1024 == 0) vcpu.ReleaseRoot();
     if (well && maps_ahead && random() % 64 == 0) {
       well = PreFault(index, random);
