@@ -297,5 +297,21 @@ TEST(VcpuTest, AVcpuWithoutMemoryForTablesSaysSoAndChangesNothing) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// The same table is the root again, so the tag of its translations is the same.
+// Nothing was flushed while no vCPU used them, so the vCPU does it now.
+// Covers: TLB-04
+TEST(VcpuTest, ATableThatIsARootAgainTranslatesNothing) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  Write(*vm, 5 * kPageSize);
+  Vcpu& vcpu = *vm->state().vcpus[0];
+  const PageTable* const table = vcpu.root()->table();
+  ASSERT_NE(vcpu.tlb().Lookup(PageNumber(5)), nullptr);
+  vcpu.ReleaseRoot();
+  EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(5)), nullptr) << "no root";
+  ASSERT_TRUE(vcpu.EnsureRoot().ok());
+  ASSERT_EQ(vcpu.root()->table(), table);
+  EXPECT_EQ(vcpu.tlb().Lookup(PageNumber(5)), nullptr);
+}
+
 }  // namespace
 }  // namespace mmu
