@@ -308,6 +308,10 @@ TEST(TdpRootVmTest, AnInvalidRootThatSomebodyHoldsMapsNothing) {
   Write(*vm, 0);  // the vCPU drops this root and loads a new one
   EXPECT_EQ(Refs(**held), 1);
   EXPECT_NE(vm->state().vcpus[0]->root(), held->get());
+  EXPECT_EQ(AuditFindings(*vm),
+            "INV-7: root 1 has 1 references, but vCPUs and MMU have 0")
+      << "the reference is the test's";
+  held->reset();
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
