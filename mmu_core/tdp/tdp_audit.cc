@@ -68,12 +68,13 @@ class TdpAuditor {
     }
   }
 
-  // A root has one reference of each vCPU that runs on it and, while it is
-  // valid, one of the MMU (TDP-03).
+  // A root has one reference of each vCPU that runs on it and, until it is taken
+  // to be zapped, one of the MMU (TDP-03, TDP-06).
   void CheckReferences(const TdpRoot& root) {
     const absl::optional<int> of_vcpus = sink_.RootReferences(*root.table());
     if (!of_vcpus.has_value()) return;
-    const int expected = *of_vcpus + (root.IsInvalid() ? 0 : 1);
+    const bool of_mmu = !root.IsInvalid() || root.IsZapScheduled();
+    const int expected = *of_vcpus + (of_mmu ? 1 : 0);
     if (root.references() == expected) return;
     sink_.Violation(7, "root %d has %d references, but vCPUs and MMU have %d",
                     root.id(), root.references(), expected);

@@ -101,6 +101,7 @@ TEST(TdpFaultTest, TheFirstSmallPageNeedsATableForEachLevelBelowTheRoot) {
     // The neighbour is in the same table, so its fault needs no new table.
     EXPECT_EQ(Map(vm, 8, AccessKind::kRead, cache), FaultResult::kFixed);
     EXPECT_EQ(cache.count(), spare - (levels - 1));
+    root->reset();
     EXPECT_EQ(AuditFindings(vm), "");
   }
 }
@@ -226,6 +227,7 @@ TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{9, Level::k4K, "rmad"}));
+  root->reset();
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -295,6 +295,7 @@ TEST(TdpAddressSpaceTest, ProtectingAGfnInOneSpaceLeavesTheOtherAlone) {
   }
   EXPECT_TRUE(EntryOf(*vm, Gfn(5), Level::k4K, 1).Load().IsWritable());
   Flush(*vm);
+  root->reset();
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

@@ -42,6 +42,11 @@ class TdpRoot {
   // Changes only under mmu_lock write (LCK-03). May be read under any lock, or
   // as a hint without one.
   bool IsInvalid() const { return invalid_.load(std::memory_order_acquire); }
+  // Invalid, and not zapped yet: the MMU has its reference still. Changes like
+  // IsInvalid, and when a thread takes the root to zap it.
+  bool IsZapScheduled() const {
+    return zap_scheduled_.load(std::memory_order_relaxed);
+  }
 
   // The number of references; meaningful only while none is taken or dropped.
   int references() const { return refs_.load(std::memory_order_relaxed); }

@@ -344,6 +344,7 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   EXPECT_EQ(FlushesOf(*vm), flushes) << "no vCPU can use that root";
   // As after FastZapAll, the vCPU must drop its cached translations.
   vm->state().tlb.Request(kFreeObsoleteRoots);
+  root->reset();
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

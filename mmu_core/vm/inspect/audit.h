@@ -30,8 +30,9 @@
 //          until it was aged without A/D bits, dirty only if the SPTE is, and
 //          not of a clean page that is logged.
 //   INV-7  A root has as many references as vCPUs have to it, and in the TDP
-//          MMU one more while it is valid (TDP-03); every root that a vCPU has
-//          is one of an MMU; no two valid roots have one role. Invalid roots
+//          MMU one more until it is taken to be zapped (TDP-03, TDP-06); every
+//          root that a vCPU has is one of an MMU; no two valid roots of the TDP
+//          MMU have one role. Invalid roots
 //          hold no mapping once zapped (TDP-07), and an invalid root of the
 //          shadow MMU is in use.
 //   INV-8  With the NX huge page mitigation no huge leaf is executable, and
