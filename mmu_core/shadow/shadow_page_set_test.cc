@@ -96,6 +96,7 @@ TEST_F(ShadowPageSetTest, PagesOfAnOlderGenerationAreObsolete) {
   const ShadowPages::Result other = Get(1, IndirectRole(1));
   EXPECT_TRUE(other.created);
   EXPECT_FALSE(pages_.set().IsObsolete(other.page));
+  pages_.zap().ZapObsolete(lock_, nullptr);
 }
 
 TEST_F(ShadowPageSetTest, GfnsSpreadOverTheChains) {

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <memory>
 
-#include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest_paging/control_registers.h"
@@ -31,7 +30,7 @@ inline GuestPagingState LongMode() {
 
 // A guest with its tables at gfns 1 to 5. Addresses below 2 MiB lead to the
 // gfns from 0x1000 on, those of the next 2 MiB to the gfns from 0 on.
-class ShadowedGuestTest : public ::testing::Test {
+class ShadowedGuest {
  protected:
   void Make(VmConfig config, uint64_t leaf) {
     config.mmu = MmuMode::kShadow;

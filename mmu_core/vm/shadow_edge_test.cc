@@ -32,7 +32,10 @@
 namespace mmu::testing {
 namespace {
 
-class EdgeTest : public ShadowedGuestTest {};
+class EdgeTest : public ::testing::Test, protected ShadowedGuest {
+ protected:
+  using ShadowedGuest::Run;
+};
 
 // Covers: SHD-33
 TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {

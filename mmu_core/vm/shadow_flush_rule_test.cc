@@ -87,12 +87,12 @@ constexpr size_t kEditor = 1;
 constexpr uint64_t kLarge = 1 * kGiB;  // a large page of the guest
 constexpr uint64_t kOtherSlot = 256 * kMiB;
 
-class ShadowFlushes : public ShadowedGuestTest {
+class ShadowFlushes : public ShadowedGuest {
  public:
-  using ShadowedGuestTest::Entry;
-  using ShadowedGuestTest::Put;
-  using ShadowedGuestTest::shadow;
-  using ShadowedGuestTest::Store;
+  using ShadowedGuest::Entry;
+  using ShadowedGuest::Put;
+  using ShadowedGuest::shadow;
+  using ShadowedGuest::Store;
 
   Vm& vm() { return *vm_; }
   // The address of the first window's page `page`, which maps gfn 0x1000 +
@@ -144,8 +144,8 @@ std::ostream& operator<<(std::ostream& os, const Row& row) {
   return os << row.name;
 }
 
-class ShadowFlushRuleTest : public ShadowFlushes,
-                            public ::testing::WithParamInterface<Row> {
+class ShadowFlushRuleTest : public ::testing::TestWithParam<Row>,
+                            public ShadowFlushes {
  protected:
   // Runs the row with one fault. Returns what the auditor found.
   std::string Findings(Fault fault) {

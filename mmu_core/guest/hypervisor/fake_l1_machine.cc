@@ -2,6 +2,8 @@
 
 #include <thread>
 
+#include "mmu_core/base/thread.h"
+
 namespace mmu::testing {
 
 FakeL1Machine::FakeL1Machine(uint64_t memory_bytes, int cpus, uint64_t seed,
@@ -23,7 +25,7 @@ void FakeL1Machine::Run(const std::function<void(int)>& program) {
   several_ = true;
   std::vector<std::thread> threads;
   for (int i = 0; i < count; ++i) {
-    threads.emplace_back([this, i, &program] {
+    threads.push_back(MakeThreadOrExit("a fake processor", [this, i, &program] {
       {
         std::unique_lock<std::mutex> lock(mu_);
         changed_.wait(lock, [&] { return turn_ == i; });
@@ -33,7 +35,7 @@ void FakeL1Machine::Run(const std::function<void(int)>& program) {
       runs_[static_cast<size_t>(i)] = false;
       turn_ = Another(i);
       changed_.notify_all();
-    });
+    }));
   }
   for (std::thread& thread : threads) thread.join();
   several_ = false;

@@ -183,7 +183,11 @@ absl::Status L1Hypervisor::HandleExit(const NestedExit& exit) {
   const bool npt = options_.tables == GuestTables::kNpt;
   const uint64_t value = pte.value;
   bool allowed = true;
-  switch (exit.kind) {
+  // A read of an entry of L2's own tables may count as a write (SDM vol. 3,
+  // 29.3.3.2; APM vol. 2, 15.25.5); then the fault's code says so.
+  const uint64_t write_bit = npt ? kPferrWrite : kEptViolationWrite;
+  const bool writes = (exit.fault.code & write_bit) != 0;
+  switch (writes ? AccessKind::kWrite : exit.kind) {
     case AccessKind::kWrite:
       if ((value & kTracked) != 0) {
         // No INVEPT: the new entry only adds a right, and the violation itself
