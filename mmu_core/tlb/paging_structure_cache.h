@@ -24,8 +24,9 @@ namespace mmu {
 struct CachedTable {
   PageTable* table = nullptr;
   Level level = Level::k4K;
-  PageNumber first;     // the first page that the table translates
-  AccessRights rights;  // granted by all entries above the table
+  PageNumber first;      // the first page that the table translates
+  AccessRights rights;   // granted by all entries above the table
+  uint64_t root_id = 0;  // of the root that the walk started from; for audits
 };
 
 // The pointers of all contexts of one TLB (vcpu_tlb.h). It has no bound: its

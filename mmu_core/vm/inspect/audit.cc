@@ -250,6 +250,8 @@ class Auditor final : public AuditSink {
                         const CachedTable& cached) {
     if (AnyFlushOfTables(audited)) return;
     ++report_.cached_tables_checked;
+    // As for translations.
+    if (cached.root_id != audited.root_id && audited.tag.IsLinear()) return;
     const PageTable* table = &audited.table;
     AccessRights rights = kAllRights;
     for (Level level = audited.level; level > cached.level;

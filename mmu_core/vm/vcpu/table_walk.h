@@ -123,7 +123,8 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
         cache->Insert({.table = table,
                        .level = level,
                        .first = RoundDown(page, ParentOf(level)),
-                       .rights = policy.rights()});
+                       .rights = policy.rights(),
+                       .root_id = tables.root_id});
       }
       AtHook(HookPoint::kWalkToTable);
     }
