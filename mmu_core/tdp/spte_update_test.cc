@@ -371,6 +371,7 @@ TEST_P(RemoveTableTest, AWalkerInARemovedTableFindsItFrozenAndNotYetFreed) {
 TEST_F(SpteUpdateTest, RemovalWaitsForWhoeverOwnsAFrozenEntry) {
   Map(Gfn(0), Leaf(0));
   SpteSlot& owned = CursorAt(Gfn(8), Level::k4K).slot();
+  const SpteSlot& behind = CursorAt(Gfn(9), Level::k4K).slot();
   SpteSlot& parent = CursorAt(Gfn(0), Level::k2M).slot();
   owned.Store(Spte::Frozen());
   std::optional<RcuReadGuard> rcu(std::in_place);
@@ -383,7 +384,6 @@ TEST_F(SpteUpdateTest, RemovalWaitsForWhoeverOwnsAFrozenEntry) {
   while (parent.Load().IsPresent()) std::this_thread::yield();
   while (counters_.Leafs(Level::k4K) != 0) std::this_thread::yield();
   // A remover that does not wait is done with the table now.
-  const SpteSlot& behind = CursorAt(Gfn(9), Level::k4K).slot();
   for (int i = 0; i < 20; ++i) {
     EXPECT_FALSE(behind.Load().IsFrozen());
     std::this_thread::yield();  // to a thread that spins: may take long
