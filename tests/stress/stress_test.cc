@@ -45,18 +45,8 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
   EXPECT_THAT(output.text, HasSubstr("no violation"));
 }
 
-// Each run ends with the first violation, mostly after some seconds. It shows
-// that the stress program detects a fault. This is only shown without a
-// sanitizer: with one, threads meet ten times more rarely, and the sanitizer
-// looks for other faults.
-class NoticedTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-#ifdef MMU_SANITIZED
-    GTEST_SKIP() << "shown without a sanitizer";
-#endif
-  }
-};
+// Each run ends with the first violation, after some seconds at most: the TLBs
+// forget only what they are told to, and a phase ends at the injected fault.
 
 // Either the comparison at a migration's end detects the lost mark, or the
 // auditor, which finds a page that is writable and clean.
@@ -64,7 +54,14 @@ auto NoticesALostMark() {
   return AnyOf(HasSubstr("lost dirty page"), HasSubstr("INV-5"));
 }
 
-TEST_F(NoticedTest, ALostMarkIsNoticed) {
+// Either a page differs from its copy, or the auditor finds a TLB that allows
+// what the tables forbid.
+auto NoticesAStaleTranslation() {
+  return AnyOf(HasSubstr("lost dirty page"), HasSubstr("INV-6"),
+               HasSubstr("INV-5"));
+}
+
+TEST(NoticedTest, ALostMarkIsNoticed) {
   const Output output = RunProgram(
       "--mmu=tdp --minutes=3 --seed=1 --ring_entries=0 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
@@ -73,7 +70,7 @@ TEST_F(NoticedTest, ALostMarkIsNoticed) {
   EXPECT_THAT(output.text, HasSubstr("again: --seed="));
 }
 
-TEST_F(NoticedTest, ALostRingEntryIsNoticed) {
+TEST(NoticedTest, ALostRingEntryIsNoticed) {
   const Output output = RunProgram(
       "--mmu=tdp --minutes=3 --seed=1 --ring_entries=1024 --drop_mark=1");
   EXPECT_EQ(output.exit_code, 1) << output.text;
@@ -81,27 +78,27 @@ TEST_F(NoticedTest, ALostRingEntryIsNoticed) {
   EXPECT_THAT(output.text, HasSubstr("dropped on purpose"));
 }
 
-TEST_F(NoticedTest, ASkippedFlushAfterAClearIsNoticed) {
+TEST(NoticedTest, ASkippedFlushAfterAClearIsNoticed) {
   for (const char* ring_entries : {"0", "1024"}) {
     const Output output = RunProgram(
         std::string("--mmu=tdp --minutes=3 --seed=1 --skip_flush=clear_dirty "
                     "--ring_entries=") +
         ring_entries);
     EXPECT_EQ(output.exit_code, 1) << output.text;
-    EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+    EXPECT_THAT(output.text, NoticesAStaleTranslation());
     EXPECT_THAT(output.text, HasSubstr("skipped on purpose"));
   }
 }
 
-TEST_F(NoticedTest, ASkippedFlushWhenALogIsSwitchedOnIsNoticed) {
+TEST(NoticedTest, ASkippedFlushWhenALogIsSwitchedOnIsNoticed) {
   const Output output = RunProgram(
       "--mmu=tdp --minutes=4 --seed=1 --ring_entries=0 "
       "--skip_flush=write_protect");
   EXPECT_EQ(output.exit_code, 1) << output.text;
-  EXPECT_THAT(output.text, HasSubstr("lost dirty page"));
+  EXPECT_THAT(output.text, NoticesAStaleTranslation());
 }
 
-TEST_F(NoticedTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
+TEST(NoticedTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
   const Output output =
       RunProgram("--mmu=tdp --minutes=3 --seed=1 --skip_flush=notifier");
   EXPECT_EQ(output.exit_code, 1) << output.text;
@@ -113,7 +110,7 @@ TEST_F(NoticedTest, ASkippedFlushWhenTheHostUnmapsIsNoticed) {
 // The shadow MMU maps the pages of guests with page tables of their own, and
 // has its own marks and flushes.
 
-TEST_F(NoticedTest, ALostMarkOfAShadowedPageIsNoticed) {
+TEST(NoticedTest, ALostMarkOfAShadowedPageIsNoticed) {
   for (const char* mmu : {"shadow", "nested"}) {
     const Output output = RunProgram(
         std::string("--minutes=3 --seed=1 --ring_entries=0 --drop_mark=1 "
@@ -124,7 +121,7 @@ TEST_F(NoticedTest, ALostMarkOfAShadowedPageIsNoticed) {
   }
 }
 
-TEST_F(NoticedTest, ASkippedFlushAfterAClearIsNoticedByGuestsWithTables) {
+TEST(NoticedTest, ASkippedFlushAfterAClearIsNoticedByGuestsWithTables) {
   for (const char* mmu : {"shadow", "nested"}) {
     const Output output = RunProgram(
         std::string("--minutes=3 --seed=1 --skip_flush=clear_dirty --mmu=") +
@@ -134,7 +131,7 @@ TEST_F(NoticedTest, ASkippedFlushAfterAClearIsNoticedByGuestsWithTables) {
   }
 }
 
-TEST_F(NoticedTest, ATableThatIsWrittenUnnoticedIsNoticed) {
+TEST(NoticedTest, ATableThatIsWrittenUnnoticedIsNoticed) {
   for (const char* mmu : {"shadow", "nested"}) {
     const Output output = RunProgram(
         std::string("--minutes=3 --seed=1 --skip_unsync --mmu=") + mmu);

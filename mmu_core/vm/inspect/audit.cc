@@ -17,7 +17,6 @@
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/mmu/audit_sink.h"
-#include "mmu_core/paging/access_rights.h"
 #include "mmu_core/mmu/guest_table_audit.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
@@ -245,7 +244,8 @@ class Auditor final : public AuditSink {
   }
 
   // A walk that begins at a cached table must begin where a walk from the root
-  // would arrive, with the same rights.
+  // would arrive. Entries that lead to a table grant all rights, so those that
+  // were cached with it need no comparison.
   void CheckCachedTable(const Vcpu& vcpu, const AuditedTlb& audited,
                         const CachedTable& cached) {
     if (AnyFlushOfTables(audited)) return;
@@ -253,7 +253,6 @@ class Auditor final : public AuditSink {
     // As for translations.
     if (cached.root_id != audited.root_id && audited.tag.IsLinear()) return;
     const PageTable* table = &audited.table;
-    AccessRights rights = kAllRights;
     for (Level level = audited.level; level > cached.level;
          level = ChildOf(level)) {
       const Spte spte = table->entries[IndexOf(cached.first, level)].Load();
@@ -264,15 +263,12 @@ class Auditor final : public AuditSink {
                   vcpu.index(), ToInt(cached.level), cached.first.value());
         return;
       }
-      if (audited.mmu == MmuKind::kShadow) {
-        rights = rights & audited.format.RightsOf(spte);
-      }
       table = TableOf(spte);
     }
-    if (table != cached.table || rights != cached.rights) {
+    if (table != cached.table) {
       Violation(6,
                 "vCPU %d walks from another table of level %d for page 0x%x "
-                "than the root does, or with other rights",
+                "than the root does",
                 vcpu.index(), ToInt(cached.level), cached.first.value());
     }
   }
