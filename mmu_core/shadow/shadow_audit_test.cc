@@ -66,7 +66,8 @@ TEST_F(ShadowAuditTest, ALeafThatIsNotInItsRmapIsFound) {
   ShadowPageState& alias = Page(4, IndirectRole(1));
   Map(alias, 0, 700);
   table_.EntryAt(3).Store(Spte::Initial());
-  EXPECT_THAT(AuditFindings(), HasSubstr("gfn 0x2bc level 1 has something else"));
+  EXPECT_THAT(AuditFindings(),
+              HasSubstr("gfn 0x2bc level 1 has something else"));
   table_.EntryAt(3).Store(leaf);
 }
 

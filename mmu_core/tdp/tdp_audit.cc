@@ -68,8 +68,8 @@ class TdpAuditor {
     }
   }
 
-  // A root has one reference of each vCPU that runs on it and, until it is taken
-  // to be zapped, one of the MMU (TDP-03, TDP-06).
+  // A root has one reference of each vCPU that runs on it and, until it is
+  // taken to be zapped, one of the MMU (TDP-03, TDP-06).
   void CheckReferences(const TdpRoot& root) {
     const absl::optional<int> of_vcpus = sink_.RootReferences(*root.table());
     if (!of_vcpus.has_value()) return;

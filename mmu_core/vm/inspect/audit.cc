@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/slot_number.h"
 #include "mmu_core/memory/frame_lender.h"
