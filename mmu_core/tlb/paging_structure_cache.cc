@@ -1,6 +1,7 @@
 #include "mmu_core/tlb/paging_structure_cache.h"
 
 #include "absl/container/flat_hash_map.h"
+#include "mmu_core/base/with_memory.h"
 
 namespace mmu {
 
@@ -20,7 +21,11 @@ std::optional<CachedTable> PagingStructureCache::Find(PageNumber page,
 
 void PagingStructureCache::Insert(const CachedTable& table) {
   if (Chance()) return;
-  tables_[KeyOf(table.first, table.level)] = table;
+  // Without memory the table is not cached.
+  static_cast<void>(TryWithMemory([&] {
+    tables_[KeyOf(table.first, table.level)] = table;
+    return true;
+  }));
 }
 
 void PagingStructureCache::DropPage(PageNumber page) {

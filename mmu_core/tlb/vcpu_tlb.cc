@@ -11,6 +11,7 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/with_memory.h"
 
 namespace mmu {
 namespace {
@@ -29,6 +30,8 @@ VcpuTlb::VcpuTlb(const TlbOptions& options)
                    ? std::make_unique<Precise>(options)
                    : nullptr) {
   static_assert(sizeof(Slot) == 64);
+  // A vCPU that loads a root allocates nothing for its TLB.
+  contexts_.reserve(kMaxContexts);
 }
 
 const VcpuTlb::Context* VcpuTlb::Find(TlbTag tag) const {
@@ -101,7 +104,11 @@ void VcpuTlb::MakeRoomIn(const Slot& slot, const TlbEntry& next) {
   const uint64_t tag = TagOf(next.base_page, next.level);
   precise_->evicted.erase({tag, next.level});
   if (slot.tag != 0 && slot.tag != tag) {
-    precise_->evicted[{slot.tag, slot.entry.level}] = slot.entry;
+    // Without memory the entry is forgotten.
+    static_cast<void>(TryWithMemory([&] {
+      precise_->evicted[{slot.tag, slot.entry.level}] = slot.entry;
+      return true;
+    }));
   }
 }
 
