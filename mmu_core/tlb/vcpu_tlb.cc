@@ -43,10 +43,14 @@ const VcpuTlb::Context* VcpuTlb::Find(TlbTag tag) const {
 
 uint64_t VcpuTlb::NewNumber() {
   if (next_number_ == kNoContext) {
-    // The numbers are used up: empty the slots, or entries of number 1 would
+    // The numbers are used up: drop all entries, or those of number 1 would
     // become valid again.
     std::fill_n(slots_.get(), kSlots, Slot());
     contexts_.clear();
+    if (precise_ != nullptr) {
+      precise_->evicted.clear();
+      precise_->tables.DropAllContexts();
+    }
     next_number_ = 1;
   }
   return next_number_++;

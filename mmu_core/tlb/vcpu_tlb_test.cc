@@ -252,6 +252,29 @@ TEST_P(EachTlbTest, AFlushOfOneContextLeavesTheOthers) {
   tlb_.FlushContext(RootTag(2));  // no such context
 }
 
+// The numbers of contexts begin anew in between.
+TEST_P(EachTlbTest, NoEntryComesBackHoweverManyFlushesOfAnotherContextPass) {
+  tlb_.Select(RootTag(0));
+  tlb_.Insert(Entry(5, Level::k4K, 1));
+  tlb_.Insert(Entry(5 + VcpuTlb::kEntries4K, Level::k4K, 1));
+  if (tlb_.tables() != nullptr) {
+    tlb_.tables()->Insert({.table = nullptr,
+                           .level = Level::k4K,
+                           .first = PageNumber(0),
+                           .rights = kAllRights});
+  }
+  const int kAllNumbers = 1 << (64 - VcpuTlb::kPageNumberBits);
+  for (int i = 0; i < kAllNumbers + 2; ++i) {
+    tlb_.Select(RootTag(1));
+    ASSERT_EQ(PfnOf(tlb_, 5), 0u) << i;
+    if (tlb_.tables() != nullptr) {
+      ASSERT_FALSE(
+          tlb_.tables()->Find(PageNumber(5), Level::k512G).has_value());
+    }
+    tlb_.FlushContext(RootTag(1));
+  }
+}
+
 TEST_P(EachTlbTest, AFlushOfAllDropsEveryContext) {
   for (int root = 0; root < 3; ++root) {
     tlb_.Select(RootTag(root));
