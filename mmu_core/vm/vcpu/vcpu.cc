@@ -77,14 +77,16 @@ bool Vcpu::HandleRequests() {
 }
 
 void Vcpu::FlushTlbs() {
-  PendingFlushes pending = flushes_.Take();
-  // Without a queue, flushers do not say what they flush.
-  pending.all |= vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
-  if (pending.all) {
+  const auto flush_all = [this] {
     tlb_.FlushAll();
     if (shadow_ != nullptr) shadow_->tlb().FlushAll();
-    return;
+  };
+  // Flushers do not say what they flush: nobody uses the queue.
+  if (vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole) {
+    return flush_all();
   }
+  const PendingFlushes pending = flushes_.Take();
+  if (pending.all) return flush_all();
   for (const TlbFlush& flush : pending.span()) {
     if (flush.Covers(MmuKind::kTdp)) {
       tlb_.Flush(flush, TlbPages::kGuestPhysical);
