@@ -132,7 +132,6 @@ MAY_NAME_MMU_KIND = {
     "mmu_core/vm/core/vm_config.h": "says which MMUs a mode means",
     "mmu_core/vm/core/vm_core.cc": "makes the MMUs",
     "mmu_core/vm/core/vm_core.h": "says which MMU the guest runs on",
-    "mmu_core/vm/inspect/audit.cc": "keeps leafs only if tables may be shadowed",
     "mmu_core/vm/inspect/table_audit.cc": "counts the roots of both parts of a vCPU",
     "mmu_core/vm/run/guest_processor.cc": "a guest that needs a ShadowVcpu",
     "mmu_core/vm/run/l1_processor.cc": "a guest that needs a ShadowVcpu",

@@ -84,8 +84,7 @@ class Auditor final : public AuditSink {
                 leaf.gfn.value(), ToInt(leaf.level));
       return;
     }
-    // Without shadow pages no guest's table is known.
-    if (vm_.shadow != nullptr) guest_tables_.AddLeaf(leaf);
+    guest_tables_.AddLeaf(leaf);
     CheckMapping(leaf, *slot);
     if (slot->dirty_log_enabled() && leaf.spte.IsWritable() &&
         !CpuLogsNextWrite(leaf)) {
