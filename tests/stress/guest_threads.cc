@@ -3,6 +3,8 @@
 #include <chrono>
 
 #include "mmu_core/tlb/tlb_options.h"
+#include "mmu_core/vm/core/noted_pages.h"
+#include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
@@ -28,6 +30,37 @@ void GuestThreads::Stop() {
   Resume();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+}
+
+void GuestThreads::Outside(Vcpu& vcpu, absl::FunctionRef<void()> wait) {
+  const bool was_in_guest = vcpu.gate().in_guest();
+  if (was_in_guest) vcpu.ExitGuest();
+  wait();
+  if (was_in_guest) vcpu.EnterGuest();
+}
+
+void GuestThreads::StandStillOutside(Vcpu& vcpu) {
+  if (pausing()) Outside(vcpu, [this] { WaitWhilePaused(); });
+}
+
+void GuestThreads::WaitOutside(Vcpu& vcpu) {
+  Outside(vcpu, [this] { WaitALittle(); });
+}
+
+bool GuestThreads::AwaitRingRoom(Vcpu& vcpu) {
+  CountRingFull();
+  Outside(vcpu, [&] {
+    while (vcpu.dirty_ring()->SoftFull()) {
+      // At the end of the round no other thread empties the rings.
+      if (stopping()) {
+        HarvestDirtyRings(vm_.state());
+        static_cast<void>(ResetDirtyRings(
+            vm_.state(), [] { return false; }, nullptr));
+      }
+      WaitALittle();
+    }
+  });
+  return true;
 }
 
 void GuestThreads::FlushUnasked(Vcpu& vcpu) const {

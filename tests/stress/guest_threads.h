@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 
@@ -56,6 +57,14 @@ class GuestThreads {
   void WaitWhilePaused();
   // As WaitWhilePaused, but waits a moment if the vCPU need not stand still.
   void WaitALittle();
+  // Calls `wait` outside of the guest, on the vCPU thread, and returns to where
+  // the vCPU was.
+  static void Outside(Vcpu& vcpu, absl::FunctionRef<void()> wait);
+  // These three wait outside of the guest, on the vCPU thread: while the vCPU
+  // is to stand still, for a moment, until its dirty ring has room (true).
+  void StandStillOutside(Vcpu& vcpu);
+  void WaitOutside(Vcpu& vcpu);
+  bool AwaitRingRoom(Vcpu& vcpu);
   void Report(const std::string& text);
   // Called on the vCPU thread outside of the guest: empties the vCPU's TLBs, as
   // hardware and a hypervisor do now and then. Not if these TLBs forget only

@@ -13,9 +13,7 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/hypervisor/l2_cpu.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
-#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/run/guest_options.h"
 #include "mmu_core/vm/run/missing_memory.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -126,30 +124,6 @@ NestedGuest::NestedGuest(Vm& vm, const GpaSpace& memory, uint64_t seed)
   Start();
 }
 
-template <typename Fn>
-void NestedGuest::Outside(Vcpu& vcpu, Fn wait) {
-  const bool was_in_guest = vcpu.gate().in_guest();
-  if (was_in_guest) vcpu.ExitGuest();
-  wait();
-  if (was_in_guest) vcpu.EnterGuest();
-}
-
-bool NestedGuest::AwaitRingRoom(Vcpu& vcpu) {
-  CountRingFull();
-  Outside(vcpu, [&] {
-    while (vcpu.dirty_ring()->SoftFull()) {
-      // At the end of the round no other thread empties the rings.
-      if (stopping()) {
-        HarvestDirtyRings(vm().state());
-        static_cast<void>(ResetDirtyRings(
-            vm().state(), [] { return false; }, nullptr));
-      }
-      WaitALittle();
-    }
-  });
-  return true;
-}
-
 bool NestedGuest::AwaitBoot() {
   for (;;) {
     switch (boot_.load()) {
@@ -176,12 +150,8 @@ void NestedGuest::Run(int index) {
       });
   const L1Processor& l1_processor = *processor;
   Programs programs(std::make_unique<PatientL1Cpu>(
-                        std::move(processor),
-                        [&] {
-                          if (pausing())
-                            Outside(vcpu, [this] { WaitWhilePaused(); });
-                        },
-                        [&] { Outside(vcpu, [this] { WaitALittle(); }); }),
+                        std::move(processor), [&] { StandStillOutside(vcpu); },
+                        [&] { WaitOutside(vcpu); }),
                     shared_, index, seed_ * 64 + static_cast<uint64_t>(index));
 
   absl::Status status;

@@ -42,10 +42,6 @@ class NestedGuest final : public GuestThreads {
   class Programs;
 
   void Run(int index) override;
-  // Calls `wait` while the vCPU is outside of the guest.
-  template <typename Fn>
-  static void Outside(Vcpu& vcpu, Fn wait);
-  bool AwaitRingRoom(Vcpu& vcpu);
   // Waits until the first vCPU has booted L1. False: it could not.
   bool AwaitBoot();
 

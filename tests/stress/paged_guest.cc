@@ -12,9 +12,7 @@
 #include "mmu_core/guest/hypervisor/l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
-#include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/vm_config.h"
-#include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/run/guest_options.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"
@@ -139,34 +137,9 @@ absl::StatusOr<PagedGuest::System> PagedGuest::Boot(Vcpu& vcpu) {
   const auto index = static_cast<uint32_t>(vcpu.index());
   const uint64_t seed = seed_ * 64 + index;
   GpaSpace memory = memory_.Share(index, static_cast<uint32_t>(vcpus()));
-  // Leaves the guest while `wait` waits.
-  const auto outside = [&vcpu](const auto& wait) {
-    const bool was_in_guest = vcpu.gate().in_guest();
-    if (was_in_guest) vcpu.ExitGuest();
-    wait();
-    if (was_in_guest) vcpu.EnterGuest();
-  };
-  const Wait before_access = [this, outside] {
-    if (pausing()) outside([this] { WaitWhilePaused(); });
-  };
-  const Wait on_refusal = [this, outside] {
-    outside([this] { WaitALittle(); });
-  };
-  const auto await_ring_room = [this, outside, &vcpu] {
-    CountRingFull();
-    outside([this, &vcpu] {
-      while (vcpu.dirty_ring()->SoftFull()) {
-        // At the end of the round no other thread empties the rings.
-        if (stopping()) {
-          HarvestDirtyRings(vm().state());
-          static_cast<void>(ResetDirtyRings(
-              vm().state(), [] { return false; }, nullptr));
-        }
-        WaitALittle();
-      }
-    });
-    return true;
-  };
+  const Wait before_access = [this, &vcpu] { StandStillOutside(vcpu); };
+  const Wait on_refusal = [this, &vcpu] { WaitOutside(vcpu); };
+  const auto await_ring_room = [this, &vcpu] { return AwaitRingRoom(vcpu); };
 
   System system;
   if (config.mmu == MmuMode::kNested) {
