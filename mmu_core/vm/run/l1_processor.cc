@@ -70,13 +70,11 @@ void L1Processor::Pause() {
   std::this_thread::yield();
 }
 
-void L1Processor::InvalidateContext(Gpa root) {
+void L1Processor::InveptSingleContext(Gpa root) {
   // The instruction exits, and the host takes mmu_lock.
   const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidateRoot(ToGfn(root));
 }
-
-void L1Processor::InveptSingleContext(Gpa root) { InvalidateContext(root); }
 
 void L1Processor::InveptGlobal() {
   const Vcpu::Exit exit(vcpu_);
@@ -107,7 +105,9 @@ void L1Processor::EnterL2(const NestedPaging& paging) {
                        ? ShadowPaging::OfEpt(paging.ept)
                        : ShadowPaging::OfNpt(paging.l1, tdp_level_));
   // The guest with this ASID always has this nCR3.
-  if (std::exchange(flush_asid_, false)) InvalidateContext(paging.root);
+  if (std::exchange(flush_asid_, false)) {
+    shadow.InvalidateRoot(ToGfn(paging.root));
+  }
   shadow.SetRoot(RootOf(paging), ShadowVcpu::Flush::kNo);
   if (std::exchange(entered_, paging.root) == paging.root) return;
   ++(shadow.roots().table() != nullptr ? stats_.kept_roots

@@ -54,8 +54,6 @@ class L1Processor final : public L1Cpu {
   const L1ProcessorStats& stats() const { return stats_; }
 
  private:
-  // Drops the translations, and the roots, of one table of L1.
-  void InvalidateContext(Gpa root);
   // The tables from which the processor translates for L2.
   GuestRoot RootOf(const NestedPaging& paging);
   // True if the ring has room now: try again.
