@@ -58,6 +58,19 @@ class L1SmpTest : public ::testing::TestWithParam<Case> {
     EXPECT_TRUE(status.ok()) << status;
     return word;
   }
+  // At the pause processor 1 writes to page 0, which is unmapped by then,
+  // through the translation that it still has. The next write would find no
+  // page.
+  void WriteThroughAnOldTranslation(uint64_t value) {
+    at_pause_ = [this, value] {
+      uint64_t word = value;
+      ASSERT_EQ(
+          cpu_1_.L2Access({.nested_gpa = Page(0), .kind = AccessKind::kWrite},
+                          &word, nullptr),
+          L1Cpu::Outcome::kDone);
+      l1_1_.Rest();
+    };
+  }
   Gfn FrameOf(Gpa nested) { return l1_0_.FrameOf(nested).value_or(Gfn(0)); }
 
   FlatMemory memory_{kMemory};
@@ -167,16 +180,7 @@ TEST_P(L1SmpTest, APageMovesWithoutTheLossOfAWriteByAnotherProcessor) {
   Write(l1_0_, Page(0), 1);
   l1_1_.Select(0);
   Write(l1_1_, Page(0), 2);
-  // This write comes after the page was unmapped, through the translation that
-  // processor 1 still has. The next one would find no page.
-  at_pause_ = [&] {
-    uint64_t word = 3;
-    ASSERT_EQ(
-        cpu_1_.L2Access({.nested_gpa = Page(0), .kind = AccessKind::kWrite},
-                        &word, nullptr),
-        L1Cpu::Outcome::kDone);
-    l1_1_.Rest();
-  };
+  WriteThroughAnOldTranslation(3);
   const Gfn before = FrameOf(Page(0));
   ASSERT_TRUE(l1_0_.Remap(Page(0)).ok());
   EXPECT_NE(FrameOf(Page(0)), before);
@@ -189,14 +193,7 @@ TEST_P(L1SmpTest, PagesAreMergedWithoutTheLossOfAWriteByAnotherProcessor) {
   Write(l1_0_, Page(0), 1);
   l1_1_.Select(0);
   Write(l1_1_, Page(0), 2);
-  at_pause_ = [&] {
-    uint64_t word = 3;
-    ASSERT_EQ(
-        cpu_1_.L2Access({.nested_gpa = Page(0), .kind = AccessKind::kWrite},
-                        &word, nullptr),
-        L1Cpu::Outcome::kDone);
-    l1_1_.Rest();
-  };
+  WriteThroughAnOldTranslation(3);
   ASSERT_TRUE(l1_0_.Promote(Page(0)).ok());
   EXPECT_EQ(pauses_, 1);
   EXPECT_EQ(Read(l1_1_, Page(0)), 3u);
