@@ -284,8 +284,4 @@ uint64_t L1Hypervisor::BitsOf(Rights rights) const {
   return 0;
 }
 
-bool L1Hypervisor::HasDirtyBits() const {
-  return options_.tables == GuestTables::kNpt || options_.ad_bits;
-}
-
 }  // namespace mmu

@@ -190,7 +190,6 @@ class L1Hypervisor {
   absl::Status Exhausted() const;
   absl::Status CheckRange(Gpa nested, uint64_t bytes) const;
   uint64_t BitsOf(Rights rights) const;
-  bool HasDirtyBits() const;
 
   const std::unique_ptr<L1Shared> own_;  // with one processor only
   L1Cpu& cpu_;

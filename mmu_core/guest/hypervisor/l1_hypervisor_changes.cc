@@ -73,7 +73,8 @@ absl::Status L1Hypervisor::Protect(Gpa nested, uint64_t bytes, Rights rights) {
         ForEachWithin(nested, bytes, [&](const NestedPte& pte) {
           uint64_t value =
               (pte.value & ~(format_.rights | kTracked)) | BitsOf(rights);
-          if (!HasDirtyBits() && (pte.value & ~value & format_.write) != 0) {
+          if (!options_.HasDirtyBits() &&
+              (pte.value & ~value & format_.write) != 0) {
             value |= kWasWritable;
           }
           if (value == pte.value) return;
@@ -146,7 +147,7 @@ std::optional<L1Hypervisor::Common> L1Hypervisor::CommonOf(
     if ((pte.value & kTracked) != 0) {
       granted |= format_.write;
       tracked = true;
-    } else if (!HasDirtyBits() && (pte.value & format_.write) != 0) {
+    } else if (!options_.HasDirtyBits() && (pte.value & format_.write) != 0) {
       common.past |= kWasWritable;
     }
     if (rights.value_or(granted) != granted ||
@@ -241,13 +242,14 @@ absl::StatusOr<std::vector<Gfn>> L1Hypervisor::TakeDirty() {
     bool taken = false;
     tables_->ForEachLeaf([&](Gpa nested, const NestedPte& pte) {
       const uint64_t signs =
-          (HasDirtyBits() ? format_.dirty : format_.write) | kWasWritable;
+          (options_.HasDirtyBits() ? format_.dirty : format_.write) |
+          kWasWritable;
       if ((pte.value & signs) == 0) return;
       for (uint64_t i = 0; i < PagesPer(pte.level); ++i) {
         dirty.push_back(ToGfn(nested) + i);
       }
       uint64_t value = pte.value & ~signs;
-      if (!HasDirtyBits() && (pte.value & format_.write) != 0) {
+      if (!options_.HasDirtyBits() && (pte.value & format_.write) != 0) {
         value |= kTracked;
       }
       // A Dirty bit that a processor sets here and that is lost concerns a
@@ -255,7 +257,7 @@ absl::StatusOr<std::vector<Gfn>> L1Hypervisor::TakeDirty() {
       tables_->Store(pte, value);
       // Processors that know the page as dirty set no Dirty bit. Write
       // protection that is in place already needs no invalidation.
-      taken |= HasDirtyBits() || (pte.value & signs) != kWasWritable;
+      taken |= options_.HasDirtyBits() || (pte.value & signs) != kWasWritable;
     });
     if (!memory_.status().ok() || !taken) return memory_.status();
     return Shootdown();
@@ -281,8 +283,8 @@ absl::StatusOr<Gfn> L1Hypervisor::FrameOf(Gpa nested) {
 
 uint64_t L1Hypervisor::MayBeDirty(uint64_t value) const {
   const bool others_run = shared_.shootdown.cpus() > 1;
-  return others_run && HasDirtyBits() && (value & format_.write) != 0 &&
-                 (value & format_.dirty) == 0
+  return others_run && options_.HasDirtyBits() &&
+                 (value & format_.write) != 0 && (value & format_.dirty) == 0
              ? kWasWritable
              : 0;
 }

@@ -12,7 +12,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/gpa_space.h"
-#include "mmu_core/guest/hypervisor/l1_lock.h"
+#include "mmu_core/guest/guest_lock.h"
 #include "mmu_core/guest/hypervisor/l1_shootdown.h"
 #include "mmu_core/guest/kernel/frame_allocator.h"
 #include "mmu_core/guest_paging/guest_walker.h"
@@ -30,6 +30,10 @@ struct L1HypervisorOptions {
   Invept invept = Invept::kSingleContext;
   // L2's memory is mapped in pages up to this size where possible.
   Level max_page = Level::k4K;  // up to k1G
+
+  // The processor sets Dirty in the tables, and counts each of its accesses to
+  // entries of L2's own tables as a write.
+  bool HasDirtyBits() const { return tables == GuestTables::kNpt || ad_bits; }
 };
 
 // Thread-safe, except for `frames`. Outlives the L1Hypervisor of each
@@ -44,7 +48,7 @@ struct L1Shared {
         roots(static_cast<size_t>(guests)) {}
 
   const L1HypervisorOptions options;
-  L1Lock lock;
+  GuestLock lock;
   FrameAllocator frames;  // under `lock`
   L1Shootdown shootdown;
   // The top table of each guest. Written at boot, before the other processors

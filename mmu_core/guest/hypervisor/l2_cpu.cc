@@ -40,11 +40,6 @@ void L2Cpu::Invlpg(Gva) {}
 
 void L2Cpu::InvalidatePcid(Invpcid, Pcid, Gva) {}
 
-bool L2Cpu::WalksWrite() const {
-  const L1HypervisorOptions& options = l1_.options();
-  return options.tables == GuestTables::kNpt || options.ad_bits;
-}
-
 bool L2Cpu::AccessNested(Gpa nested, AccessKind kind, NestedTarget target,
                          uint64_t* word) {
   if (status_.ok()) status_ = l1_.AccessGranting(nested, kind, word, target);
@@ -59,7 +54,7 @@ GuestWordResult L2Cpu::Words::Read(Gpa gpa, WordSize size, uint64_t* value) {
   };
   if (!access(AccessKind::kRead) ||
       // The write of the same value needs the right that the walk needs.
-      (cpu_.WalksWrite() && !access(AccessKind::kWrite))) {
+      (cpu_.l1_.options().HasDirtyBits() && !access(AccessKind::kWrite))) {
     return GuestWordResult::kNoSlot;
   }
   *value = entry;

@@ -65,8 +65,6 @@ class L2Cpu final : public GuestCpu {
     L2Cpu& cpu_;
   };
 
-  // Whether accesses to entries need the right to write.
-  bool WalksWrite() const;
   bool AccessNested(Gpa nested, AccessKind kind, NestedTarget target,
                     uint64_t* word);
 

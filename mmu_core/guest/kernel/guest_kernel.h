@@ -6,7 +6,7 @@
 // The kernel runs on one CPU or on several. All of them may run the same
 // process. Programs access memory without any lock, while another CPU edits the
 // tables that they use. Operations of the kernel, page faults included, hold
-// the kernel's lock (kernel_lock.h).
+// the kernel's lock (guest/guest_lock.h).
 //
 // Each CPU invalidates what the architecture requires, and nothing more (SDM
 // vol. 3, 4.10.4):

@@ -10,12 +10,12 @@
 
 #include "absl/status/status.h"
 #include "mmu_core/guest/gpa_space.h"
+#include "mmu_core/guest/guest_lock.h"
 #include "mmu_core/guest/kernel/direct_map_memory.h"
 #include "mmu_core/guest/kernel/frame_allocator.h"
 #include "mmu_core/guest/kernel/guest_kernel_options.h"
 #include "mmu_core/guest/kernel/guest_process.h"
 #include "mmu_core/guest/kernel/kernel_cpu.h"
-#include "mmu_core/guest/kernel/kernel_lock.h"
 
 namespace mmu {
 
@@ -31,7 +31,7 @@ struct KernelState {
   const GuestKernelOptions options;
   const GpaSpace space;
 
-  KernelLock lock;
+  GuestLock lock;
   // Of the one shootdown that goes on, by the CPU that holds `lock`: the CPUs
   // that have not done their part yet.
   std::atomic<int> unacknowledged{0};

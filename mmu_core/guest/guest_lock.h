@@ -1,7 +1,8 @@
-// The lock of a guest's kernel: a spinning lock in the guest.
+// The lock of a guest's kernel, or of an L1 hypervisor: a spinning lock in the
+// guest.
 
-#ifndef MMU_CORE_GUEST_KERNEL_KERNEL_LOCK_H_
-#define MMU_CORE_GUEST_KERNEL_KERNEL_LOCK_H_
+#ifndef MMU_CORE_GUEST_GUEST_LOCK_H_
+#define MMU_CORE_GUEST_GUEST_LOCK_H_
 
 #include <atomic>
 
@@ -10,9 +11,10 @@ namespace mmu {
 // No lock of the host: its holder makes accesses, and may stand still in the
 // middle of one as long as the host likes. So there is no blocking Lock. A CPU
 // that waits calls TryLock in a loop, and between two calls it answers
-// interrupts and relaxes (GuestCpu::Relax), where it can stand still too.
+// interrupts and relaxes (GuestCpu::Relax, L1Cpu::Pause), where it can stand
+// still too.
 // Thread-safe.
-class KernelLock {
+class GuestLock {
  public:
   // What the holders before did is visible to the caller if it returns true.
   bool TryLock() {
@@ -27,4 +29,4 @@ class KernelLock {
 
 }  // namespace mmu
 
-#endif  // MMU_CORE_GUEST_KERNEL_KERNEL_LOCK_H_
+#endif  // MMU_CORE_GUEST_GUEST_LOCK_H_
