@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "mmu_core/guest/random.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 
 namespace mmu::testing {
 namespace {
@@ -47,27 +48,6 @@ void ChooseLog(Rng& rng, VmConfig& vm) {
 }
 
 }  // namespace
-
-const char* ToString(MmuMode mode) {
-  switch (mode) {
-    case MmuMode::kTdp:
-      return "tdp";
-    case MmuMode::kTdpShadow:
-      return "tdp_shadow";
-    case MmuMode::kShadow:
-      return "shadow";
-    case MmuMode::kNested:
-      return "nested";
-  }
-  return "?";
-}
-
-absl::optional<MmuMode> ParseMmuMode(const std::string& name) {
-  for (const MmuMode mode : kModes) {
-    if (name == ToString(mode)) return mode;
-  }
-  return absl::nullopt;
-}
 
 ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu) {
   Rng rng(MixBits(seed));

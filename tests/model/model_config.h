@@ -36,10 +36,6 @@ struct ModelConfig {
   bool ept_exec_only = false;
 };
 
-// "tdp", "tdp_shadow", "shadow" or "nested".
-const char* ToString(MmuMode mode);
-absl::optional<MmuMode> ParseMmuMode(const std::string& name);
-
 // The VM of a seed. Without `mmu` the seed chooses the MMU, too. Otherwise all
 // else is as the seed says.
 ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu);

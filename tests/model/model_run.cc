@@ -21,6 +21,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/guest/random.h"
 #include "mmu_core/testing/fault_injection.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 #include "tests/model/model_config.h"
 #include "tests/model/operation.h"
 #include "tests/model/progress.h"

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 #include "tests/model/model_config.h"
 #include "tests/model/operation.h"
 #include "tests/model/run_operations.h"

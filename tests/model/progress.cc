@@ -11,7 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tests/model/model_config.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 
 namespace mmu::testing {
 namespace {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/guest/random.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 
 namespace mmu::testing {
 namespace {

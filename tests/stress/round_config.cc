@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 #include "mmu_core/tlb/tlb_options.h"
 
 namespace mmu::stress {
@@ -95,20 +96,6 @@ std::string DescribeGuest(const RoundConfig& config) {
 
 }  // namespace
 
-std::string_view ToString(MmuMode mode) {
-  switch (mode) {
-    case MmuMode::kTdp:
-      return "tdp";
-    case MmuMode::kTdpShadow:
-      return "tdp_shadow";
-    case MmuMode::kShadow:
-      return "shadow";
-    case MmuMode::kNested:
-      return "nested";
-  }
-  return "?";
-}
-
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
                         absl::optional<MmuMode> mmu) {
   std::mt19937_64 random(seed);
@@ -149,7 +136,7 @@ std::string Describe(const RoundConfig& config) {
   return absl::StrFormat(
       "seed %d: %s, %s%s%s, %d levels, host pages of %s, %d vCPUs, "
       "%s%s%s%s%s%s",
-      config.seed, ToString(config.mmu),
+      config.seed, testing::ToString(config.mmu),
       config.format == EntryFormat::kEpt ? "EPT" : "NPT",
       config.ad_bits ? "" : " without A/D bits", config.pml ? " and PML" : "",
       config.root_levels,

@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -60,7 +59,6 @@ struct RoundConfig {
 // decides.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
                         absl::optional<MmuMode> mmu);
-std::string_view ToString(MmuMode mode);
 std::string Describe(const RoundConfig& config);
 
 }  // namespace mmu::stress

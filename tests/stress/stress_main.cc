@@ -15,6 +15,7 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/fault_injection.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 #include "tests/stress/round_config.h"
 #include "tests/stress/round_result.h"
 #include "tests/stress/stress_round.h"
@@ -46,18 +47,6 @@ ABSL_FLAG(bool, skip_unsync, false,
 namespace mmu::stress {
 namespace {
 
-// Returns false if no mode has this name.
-bool ParseMmuMode(const std::string& name, absl::optional<MmuMode>* mode) {
-  if (name.empty()) return true;
-  for (const MmuMode one : {MmuMode::kTdp, MmuMode::kTdpShadow,
-                            MmuMode::kShadow, MmuMode::kNested}) {
-    if (ToString(one) != name) continue;
-    *mode = one;
-    return true;
-  }
-  return false;
-}
-
 // Returns false if no reason has this name.
 bool ParseFlushReason(const std::string& name,
                       absl::optional<FlushReason>* reason) {
@@ -73,8 +62,8 @@ bool ParseFlushReason(const std::string& name,
 // flag is wrong.
 bool MakeConfig(uint64_t seed, RoundConfig* config) {
   const std::string mmu = absl::GetFlag(FLAGS_mmu);
-  absl::optional<MmuMode> mode;
-  if (!ParseMmuMode(mmu, &mode)) {
+  const absl::optional<MmuMode> mode = testing::ParseMmuMode(mmu);
+  if (!mmu.empty() && !mode.has_value()) {
     std::fprintf(stderr, "--mmu=%s: no such mode\n", mmu.c_str());
     return false;
   }
