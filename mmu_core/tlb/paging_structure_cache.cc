@@ -35,8 +35,6 @@ void PagingStructureCache::DropPage(PageNumber page) {
   }
 }
 
-void PagingStructureCache::DropAll() { DropContext(context_); }
-
 void PagingStructureCache::DropContext(uint64_t context) {
   absl::erase_if(tables_, [context](const auto& entry) {
     return entry.first.context == context;

@@ -45,7 +45,6 @@ class PagingStructureCache {
   void Insert(const CachedTable& table);
   // Drops the tables that a walk for `page` might use.
   void DropPage(PageNumber page);
-  void DropAll();
 
   // Of any context.
   void DropContext(uint64_t context);

@@ -207,7 +207,10 @@ class Auditor final : public AuditSink {
 
   void CheckTlb(const Vcpu& vcpu, const AuditedTlb& audited) {
     audited.tlb.ForEachIn(audited.tag, [&](const TlbEntry& entry) {
-      if (IsFlushed(audited, GfnRange::Of(entry.gfn, PagesPer(entry.level)))) {
+      const GfnRange gfns = GfnRange::Of(entry.gfn, PagesPer(entry.level));
+      if (AnyPending(audited, [&](const TlbFlush& flush) {
+            return flush.gfns.Overlaps(gfns);
+          })) {
         return;
       }
       ++report_.tlb_entries_checked;
@@ -232,14 +235,15 @@ class Auditor final : public AuditSink {
     });
   }
 
-  // Whether a flush that the vCPU has not carried out yet drops a translation
-  // of these gfns.
-  static bool IsFlushed(const AuditedTlb& audited, GfnRange gfns) {
-    const auto drops = [&](const TlbFlush& flush) {
-      return flush.Covers(audited.mmu) && flush.gfns.Overlaps(gfns);
-    };
+  // Whether a flush of this MMU that the vCPU has not carried out yet is one
+  // that `drops` says.
+  template <typename Fn>
+  static bool AnyPending(const AuditedTlb& audited, Fn drops) {
     const absl::Span<const TlbFlush> flushes = audited.pending.span();
-    return std::any_of(flushes.begin(), flushes.end(), drops);
+    return std::any_of(flushes.begin(), flushes.end(),
+                       [&](const TlbFlush& flush) {
+                         return flush.Covers(audited.mmu) && drops(flush);
+                       });
   }
 
   // A walk that begins at a cached table must begin where a walk from the root
@@ -247,7 +251,11 @@ class Auditor final : public AuditSink {
   // were cached with it need no comparison.
   void CheckCachedTable(const Vcpu& vcpu, const AuditedTlb& audited,
                         const CachedTable& cached) {
-    if (AnyFlushOfTables(audited)) return;
+    if (AnyPending(audited, [](const TlbFlush& flush) {
+          return flush.CoversTables();
+        })) {
+      return;
+    }
     ++report_.cached_tables_checked;
     // As for translations.
     if (cached.root_id != audited.root_id && audited.tag.IsLinear()) return;
@@ -270,14 +278,6 @@ class Auditor final : public AuditSink {
                 "than the root does",
                 vcpu.index(), ToInt(cached.level), cached.first.value());
     }
-  }
-
-  static bool AnyFlushOfTables(const AuditedTlb& audited) {
-    const auto drops = [&](const TlbFlush& flush) {
-      return flush.Covers(audited.mmu) && flush.CoversTables();
-    };
-    const absl::Span<const TlbFlush> flushes = audited.pending.span();
-    return std::any_of(flushes.begin(), flushes.end(), drops);
   }
 
   bool AgreesAt(const Vcpu& vcpu, const AuditedTlb& audited,
