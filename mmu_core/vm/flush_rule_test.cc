@@ -15,6 +15,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/mutex_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -25,7 +26,6 @@
 #include "mmu_core/vm/jobs/nx_recovery.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/logging/kvm_dirty_log.h"
-#include "mmu_core/vm/slots/host_notifier.h"
 
 namespace mmu {
 namespace {
@@ -282,10 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"HostUnmapsThePage", Level::k4K, LockTrace::Held::kWrite, true,
              WritePage,
              [](Vm& vm) {
-               const Hva hva = SlotOf(vm, Gfn(0)).hva + kPageGpa;
-               const HvaRange page = {hva, hva + kPageSize};
-               InvalidateRangeStart(vm.state(), page, MayYield::kYes);
-               InvalidateRangeEnd(vm.state(), page);
+               HostUnmaps(vm, HostPagesOf(vm, 0, kPage, kPage + 1));
              },
              ReadNeedsNoFault},
         Rule{"RecoveryOfAnNxHugePage", Level::k2M, LockTrace::Held::kRead, true,

@@ -17,32 +17,24 @@
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/paging/table_cache.h"
-#include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/jobs/nx_recovery.h"
-#include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 
 namespace mmu::testing {
 namespace {
 
 using ::testing::ElementsAre;
-
-// The pages [first, end) of slot `id`, as host addresses.
-HvaRange PagesOf(Vm& vm, uint32_t id, uint64_t first, uint64_t end) {
-  RcuReadGuard rcu;
-  const Memslot* slot = vm.state().slots.Active(0).FindById(id);
-  return {slot->hva + first * kPageSize, slot->hva + end * kPageSize};
-}
 
 std::unique_ptr<Vm> MakeTwoSlots(int vcpus = 1) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, kGiB, 2 * kMiB)}, vcpus);
@@ -60,7 +52,7 @@ uint64_t WriteLocksOf(Vm& vm) {
 TEST(HostNotifierTest, PagesOfTheRangeAreUnmappedAlsoThoseItOnlyTouches) {
   auto vm = MakeTwoSlots();
   const uint64_t flushes = FlushesOf(*vm);
-  HvaRange range = PagesOf(*vm, 0, 4, 8);
+  HvaRange range = HostPagesOf(*vm, 0, 4, 8);
   range.start += kPageSize - 1;  // the last byte of page 4
   range.end += 1;                // the first byte of page 8
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
@@ -85,8 +77,8 @@ TEST(HostNotifierTest, AStartOnABusyVmIsNoErrorAndUnmaps) {
   for (const MayYield may_yield : {MayYield::kYes, MayYield::kNo}) {
     auto vm = MakeTwoSlots();
     MmuLock& mmu_lock = vm->state().mmu_lock;
-    const HvaRange first = PagesOf(*vm, 0, 0, 16);
-    const HvaRange second = PagesOf(*vm, 1, 0, 16);
+    const HvaRange first = HostPagesOf(*vm, 0, 0, 16);
+    const HvaRange second = HostPagesOf(*vm, 1, 0, 16);
     const uint64_t flushes = FlushesOf(*vm);
     const uint64_t sequence = SequenceOf(*vm);
     Interleaving threads;
@@ -133,8 +125,8 @@ TEST(HostNotifierTest, MemoryOfNobodyTakesNoLockAndInvalidatesNothing) {
 TEST(HostNotifierTest, OnePairIsOneInvalidationHoweverManySlotsItMeets) {
   auto vm = MakeTwoSlots();
   const uint64_t sequence = SequenceOf(*vm);
-  HvaRange all = PagesOf(*vm, 0, 0, 512);
-  const HvaRange second = PagesOf(*vm, 1, 0, 512);
+  HvaRange all = HostPagesOf(*vm, 0, 0, 512);
+  const HvaRange second = HostPagesOf(*vm, 1, 0, 512);
   all.start = std::min(all.start, second.start);
   all.end = std::max(all.end, second.end);
   InvalidateRangeStart(vm->state(), all, MayYield::kYes);
@@ -147,7 +139,7 @@ TEST(HostNotifierTest, OnePairIsOneInvalidationHoweverManySlotsItMeets) {
 TEST(HostNotifierTest, OnlyOneThatMayYieldDoes) {
   const LeapingHoldClock clock;  // whoever looks at it has to yield
   auto vm = MakeVm({Slot(0, 0, 8 * kMiB)});
-  const HvaRange range = PagesOf(*vm, 0, 0, 2048);
+  const HvaRange range = HostPagesOf(*vm, 0, 0, 2048);
   const auto yields = [&] {
     return YieldsOf(*vm, LockMode::kWrite, LockOp::kNotifier);
   };
@@ -164,7 +156,7 @@ TEST(HostNotifierTest, OnlyOneThatMayYieldDoes) {
 // Covers: PF-27, TDP-39
 TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
   auto vm = MakeTwoSlots(2);
-  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
   Interleaving threads;
   threads.Add("vcpu", [&] { Write(*vm, 0, 7, 1); });
@@ -181,7 +173,7 @@ TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
 // Covers: SLOT-23
 TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
   auto vm = MakeTwoSlots();
-  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
   std::atomic<bool> changed{false};
   std::thread changer([&] {
@@ -212,7 +204,7 @@ TEST(HostNotifierTest, InvalidRootsAreUnmappedTooAndOweNoFlush) {
   ASSERT_TRUE(kept->IsInvalid());
   ASSERT_TRUE(EntryIn(*kept, Gfn(3), Level::k4K).Load().IsPresent());
   const uint64_t flushes = FlushesOf(*vm);
-  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
   EXPECT_FALSE(EntryIn(*kept, Gfn(3), Level::k4K).Load().IsPresent());
   EXPECT_EQ(FlushesOf(*vm), flushes);
@@ -229,7 +221,7 @@ TEST(HostNotifierTest, InvalidRootsAreUnmappedTooAndOweNoFlush) {
 TEST(HostNotifierTest, AnUnmapFindsAnInvalidRootThatIsBeingZapped) {
   auto vm = MakeTwoSlots();
   const TdpRoot& root = *vm->state().vcpus[0]->root();
-  const HvaRange range = PagesOf(*vm, 0, 8, 16);
+  const HvaRange range = HostPagesOf(*vm, 0, 8, 16);
   const uint64_t flushes = FlushesOf(*vm);
   Interleaving threads;
   threads.Add("zap", [&] {
@@ -277,9 +269,7 @@ TEST(HostNotifierTest, OnlyTheAddressSpaceOfTheSlotIsUnmapped) {
   };
   const auto unmap = [&](int as_id) {
     const Hva page = SlotOf(*vm, Gfn(5), as_id).hva + 5 * kPageSize;
-    const HvaRange range = {page, page + kPageSize};
-    InvalidateRangeStart(vm->state(), range, MayYield::kYes);
-    InvalidateRangeEnd(vm->state(), range);
+    HostUnmaps(*vm, {page, page + kPageSize});
   };
   ASSERT_TRUE(mapped_in(0) && mapped_in(1));
   unmap(0);
@@ -319,7 +309,7 @@ int ErrnoOfWrite(Vm& vm, uint64_t gpa, uint64_t value) {
 TEST(HostNotifierTest, AWriteToAPageThatTheHostLetsBeReadOnlyIsEfault) {
   auto vm = MakeTwoSlots();
   const uint64_t flushes = FlushesOf(*vm);
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
   EXPECT_EQ(FlushesOf(*vm), flushes + 1);
   // The first write finds no mapping, the second finds the mapping of a read.
   EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
@@ -333,7 +323,8 @@ TEST(HostNotifierTest, AWriteToAPageThatTheHostLetsBeReadOnlyIsEfault) {
   EXPECT_EQ(ErrnoOfWrite(*vm, 8 * kPageSize, 7), 0);
   EXPECT_EQ(AuditFindings(*vm), "");
 
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 16), HostAccess::kReadWrite);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 0, 16),
+                HostAccess::kReadWrite);
   EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 5u);
   EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), 0);
   EXPECT_EQ(ReadValue(*vm, 4 * kPageSize), 7u);
@@ -345,7 +336,7 @@ TEST(HostNotifierTest, AHugePageThatIsReadOnlyInPartIsMappedSmall) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
   Write(*vm, 2 * kMiB);
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
   EXPECT_EQ(ErrnoOfWrite(*vm, 4 * kPageSize, 7), EFAULT);
   EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), 0);
   Read(*vm, 4 * kPageSize);
@@ -355,11 +346,13 @@ TEST(HostNotifierTest, AHugePageThatIsReadOnlyInPartIsMappedSmall) {
   EXPECT_EQ(AuditFindings(*vm), "");
 
   // A block that is read-only as a whole can be one huge mapping.
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadOnly);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 0, 512),
+                HostAccess::kReadOnly);
   Read(*vm, 4 * kPageSize);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
   EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), EFAULT);
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadWrite);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 0, 512),
+                HostAccess::kReadWrite);
   EXPECT_EQ(ErrnoOfWrite(*vm, 0, 7), 0);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -368,7 +361,8 @@ TEST(HostNotifierTest, AHugePageThatIsReadOnlyInPartIsMappedSmall) {
 TEST(HostNotifierTest, ReadOnlyMemoryStaysSoInADirtyLogAndWhenItMoves) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 0, 512), HostAccess::kReadOnly);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 0, 512),
+                HostAccess::kReadOnly);
   Read(*vm, 0);
   DirtyLogConfig log;
   log.split = SplitPolicy::kEager;
@@ -394,7 +388,8 @@ TEST(HostNotifierTest, AFaultUnderWayDuringTheChangeSeesIt) {
   int result = 0;
   threads.Add("fault", [&] { result = ErrnoOfWrite(*vm, 20 * kPageSize, 7); });
   threads.RunTo("fault", HookPoint::kFrameToLock);
-  SetHostAccess(vm->state(), PagesOf(*vm, 0, 20, 21), HostAccess::kReadOnly);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 20, 21),
+                HostAccess::kReadOnly);
   threads.RunToEnd("fault");
   EXPECT_EQ(result, EFAULT);
   EXPECT_EQ(AuditFindings(*vm), "");
@@ -408,7 +403,8 @@ TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   Write(*vm, 0);
   Interleaving threads;
   threads.Add("host", [&] {
-    SetHostAccess(vm->state(), PagesOf(*vm, 0, 4, 8), HostAccess::kReadOnly);
+    SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 4, 8),
+                  HostAccess::kReadOnly);
   });
   threads.Add("fault", [&] { Write(*vm, 0, 7); });
   threads.RunTo("host", HookPoint::kUnmapToChange);
@@ -419,255 +415,6 @@ TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k4K);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
-
-// A guest on TDP tables and one on shadow pages: both must behave the same.
-class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
- protected:
-  static constexpr uint64_t kFarAway = kGiB;
-
-  HugeHostPageTest() {
-    VmConfig config;
-    config.mmu = GetParam();
-    config.vcpu_count = 2;
-    config.memslots = {Slot(0, 0, 4 * kMiB, Level::k2M),
-                       Slot(1, kFarAway, 2 * kMiB)};
-    vm_ = MakeVmFrom(config);
-  }
-
-  // Maps both pages of 2 MiB by small leafs, as a dirty log leaves them.
-  void MapSmall() {
-    ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
-    Touch(*vm_, GfnRange::Of(Gfn(0), 1024));
-    ASSERT_TRUE(
-        StopLog(*vm_, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr).ok());
-    ASSERT_EQ(vm_->Stats().pages_4k, 1024u);
-    ASSERT_EQ(vm_->Stats().pages_2m, 0u);
-  }
-  // Adds a thread that writes to `gfn` until it succeeds.
-  void AddWrite(Interleaving& threads, uint64_t gfn) {
-    threads.Add("fault", [this, gfn] { Write(*vm_, gfn * kPageSize, 7); });
-  }
-  bool IsMapped(Gfn gfn) {
-    if (GetParam() == MmuMode::kTdp) {
-      return SpteOf(vm_->state(), gfn).IsPresent();
-    }
-    SlotRmaps& rmaps = *SlotOf(*vm_, gfn).shadow_rmaps();
-    return !rmaps.Head(gfn, Level::k4K).empty() ||
-           !rmaps.Head(gfn, Level::k2M).empty();
-  }
-  uint64_t Mapped() const {
-    return vm_->Stats().pages_4k + 512 * vm_->Stats().pages_2m;
-  }
-  // The range of an invalidation of page 4 only.
-  HvaRange OnePage() { return PagesOf(*vm_, 0, 4, 5); }
-
-  std::unique_ptr<Vm> vm_;
-};
-
-// Covers: AGE-01, PF-27, TST-50
-TEST_P(HugeHostPageTest, Race24AFaultBesideAnInvalidatedPageDoesNotMapOverIt) {
-  Write(*vm_, 0);
-  ASSERT_EQ(vm_->Stats().pages_2m, 1u);
-  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  EXPECT_EQ(Mapped(), 0u);
-  Interleaving threads;
-  AddWrite(threads, 0);
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  EXPECT_EQ(Mapped(), 0u);
-  // The other host page is not affected.
-  Write(*vm_, 2 * kMiB, 1, /*vcpu=*/1);
-  EXPECT_EQ(vm_->Stats().pages_2m, 1u);
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  threads.RunToEnd("fault");
-  EXPECT_EQ(vm_->Stats().pages_2m, 2u);
-  EXPECT_EQ(AuditFindings(*vm_), "");
-}
-
-// Covers: TDP-54, SHD-82, TST-50
-TEST_P(HugeHostPageTest, Race44RecoveryPutsNothingOverAnInvalidatedPage) {
-  MapSmall();
-  // The gate allows an invalidation of one small page: its neighbours stay
-  // mapped.
-  InvalidationGate& gate = vm_->state().invalidations;
-  {
-    MmuWriteLocked lock(vm_->state().mmu_lock, LockOp::kNotifier);
-    gate.Begin();
-    gate.AddRange(GfnRange::Of(Gfn(4), 1));
-    const GfnRange page = GfnRange::Of(Gfn(4), 1);
-    vm_->state().tdp.ZapLeafs(lock, 0, page, RootFilter::kAll,
-                              FlushReason::kNotifier, nullptr);
-    if (vm_->state().shadow != nullptr) {
-      vm_->state().shadow->unmap().ZapLeafs(lock, SlotOf(*vm_, Gfn(4)), page,
-                                            FlushReason::kNotifier, nullptr);
-    }
-  }
-  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
-  Interleaving threads;
-  AddWrite(threads, 4);
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  EXPECT_FALSE(IsMapped(Gfn(4)));
-  {
-    MmuWriteLocked lock(vm_->state().mmu_lock, LockOp::kNotifier);
-    gate.End();
-  }
-  threads.RunToEnd("fault");
-  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
-  Write(*vm_, 0);
-  Write(*vm_, 2 * kMiB);
-  EXPECT_EQ(vm_->Stats().pages_2m, 2u) << "what was left out comes later";
-  EXPECT_EQ(AuditFindings(*vm_), "");
-}
-
-// Covers: TDP-54, SHD-82
-TEST_P(HugeHostPageTest, RecoveryMapsNothingOfAHostPageThatIsBeingTaken) {
-  MapSmall();
-  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok());
-  for (uint64_t gfn = 0; gfn < 512; ++gfn) ASSERT_FALSE(IsMapped(Gfn(gfn)));
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  Write(*vm_, 0);
-  Write(*vm_, 2 * kMiB);
-  EXPECT_EQ(vm_->Stats().pages_2m, 2u);
-  EXPECT_EQ(AuditFindings(*vm_), "");
-}
-
-// A fault finds its page held back, and the retry maps it. That makes one
-// retry, although other invalidations and the vCPU's checks for requests wake
-// the vCPU in between.
-// Covers: PF-25
-TEST_P(HugeHostPageTest, Race45AFaultThatIsHeldBackWaitsAndIsTriedOnce) {
-  Write(*vm_, kFarAway);
-  const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
-  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  const HvaRange elsewhere = PagesOf(*vm_, 1, 8, 9);
-  Interleaving threads;
-  AddWrite(threads, 4);
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  // Runs from here to the end, or to the next time at this hook.
-  threads.StartTo("fault", HookPoint::kHeldBackToWait);
-  for (int i = 0; i < 100; ++i) {
-    InvalidateRangeStart(vm_->state(), elsewhere, MayYield::kYes);
-    InvalidateRangeEnd(vm_->state(), elsewhere);
-  }
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  threads.WaitForEnd("fault");
-  const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
-  EXPECT_EQ(since.pf_taken, 2u);
-  EXPECT_EQ(since.pf_retried, 1u);
-  EXPECT_EQ(since.pf_fixed, 1u);
-  EXPECT_GT(since.stall_nanos[static_cast<int>(StallCause::kInvalidation)], 0);
-}
-
-// The vCPU is outside of guest mode and has no access open, so no flush waits
-// for it.
-// Covers: TLB-01, TLB-02
-TEST_P(HugeHostPageTest, AVcpuThatIsHeldBackCanBeKickedAndFlushed) {
-  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  Vcpu& vcpu = *vm_->state().vcpus[0];
-  Interleaving threads;
-  threads.Add("fault", [&] {
-    vcpu.EnterGuest();
-    Write(*vm_, 4 * kPageSize, 7);
-    vcpu.ExitGuest();
-  });
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  EXPECT_EQ(vm_->state().tlb.KickOut().vcpus_kicked, 0);
-  const uint64_t flushes = vcpu.stats().tlb_flush.Get();
-  vm_->state().tlb.Flush(FlushScope::kVm, FlushReason::kZap, nullptr);
-  // The vCPU handles the request, finds the page still held back, and waits
-  // again.
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  EXPECT_EQ(vcpu.stats().tlb_flush.Get(), flushes + 1);
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  threads.RunToEnd("fault");
-}
-
-// A fault has found a huge page before the invalidation, and wants to map it
-// afterwards.
-// Covers: PF-25
-TEST_P(HugeHostPageTest, Race24AHugePageResolvedBeforeTheChangeIsNotMapped) {
-  Interleaving threads;
-  AddWrite(threads, 0);
-  threads.RunTo("fault", HookPoint::kFrameToLock);
-  InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  threads.RunTo("fault", HookPoint::kHeldBackToWait);
-  EXPECT_EQ(Mapped(), 0u);
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  threads.RunToEnd("fault");
-  EXPECT_EQ(vm_->Stats().pages_2m, 1u);
-  EXPECT_EQ(AuditFindings(*vm_), "");
-}
-
-// An invalidation zaps two huge pages. A split job waits for the lock from
-// before the first step, or from the first or second zap on. It gets the lock
-// before the next step.
-// Covers: TDP-60, TDP-39
-TEST_P(HugeHostPageTest, Race47ASplitBesideAnInvalidationLeavesNothingMapped) {
-  const HvaRange all = PagesOf(*vm_, 0, 0, 1024);
-  for (const int zapped : {0, 1, 2}) {
-    Write(*vm_, 0);
-    Write(*vm_, 2 * kMiB);
-    ASSERT_EQ(vm_->Stats().pages_2m, 2u);
-    Interleaving threads;
-    threads.Add("host", [&] {
-      InvalidateRangeStart(vm_->state(), all, MayYield::kYes);
-    });
-    threads.Add("split", [&] {
-      auto job = SplitJob::Create(vm_->state(), {});
-      ASSERT_TRUE(job.ok());
-      ASSERT_TRUE((*job)->Run().ok());
-    });
-    threads.RunTo("host", HookPoint::kWriteLocked);
-    if (zapped > 0) {
-      threads.RunTo("host",
-                    GetParam() == MmuMode::kTdp ? HookPoint::kSnapshotToStore
-                                                : HookPoint::kRmapLockToChange,
-                    zapped);
-    }
-    threads.Start("split");
-    while (!vm_->state().mmu_lock.IsContended() && !threads.HasEnded("split")) {
-      std::this_thread::yield();
-    }
-    threads.RunToEnd("host");
-    threads.WaitForEnd("split");
-    EXPECT_EQ(Mapped(), 0u) << zapped;
-    InvalidateRangeEnd(vm_->state(), all);
-    EXPECT_EQ(AuditFindings(*vm_), "");
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Mmus, HugeHostPageTest,
-                         ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow),
-                         [](const auto& p) {
-                           return std::string(
-                               p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
-                         });
-
-// For steps of the TDP MMU only: a recovery of the shadow MMU only zaps.
-class TdpHugeHostPageTest : public HugeHostPageTest {};
-
-// Recovery has chosen a leaf, and holds mmu_lock until the huge leaf is linked.
-// The invalidation comes afterwards, and finds the huge leaf.
-// Covers: TDP-54, TST-50
-TEST_P(TdpHugeHostPageTest, Race44AnInvalidationZapsWhatARecoveryHasJustMade) {
-  MapSmall();
-  Interleaving threads;
-  threads.Add("recover",
-              [&] { ASSERT_TRUE(vm_->RecoverHugePages({}, nullptr).ok()); });
-  threads.Add("host", [&] {
-    InvalidateRangeStart(vm_->state(), OnePage(), MayYield::kYes);
-  });
-  threads.RunTo("recover", HookPoint::kChosenToLink);
-  threads.Start("host");
-  threads.RunToEnd("recover");
-  threads.WaitForEnd("host");
-  for (uint64_t gfn = 0; gfn < 512; ++gfn) ASSERT_FALSE(IsMapped(Gfn(gfn)));
-  InvalidateRangeEnd(vm_->state(), OnePage());
-  EXPECT_EQ(AuditFindings(*vm_), "");
-}
-
-INSTANTIATE_TEST_SUITE_P(Mmu, TdpHugeHostPageTest,
-                         ::testing::Values(MmuMode::kTdp));
 
 // The zap may drop the lock in the middle.
 // Covers: TDP-38, PF-27
@@ -710,7 +457,7 @@ TEST(HostNotifierTest, AFaultOnASlotThatIsBeingDeletedWaitsForTheEnd) {
 // Covers: PF-41
 TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
   auto vm = MakeTwoSlots();
-  const HvaRange range = PagesOf(*vm, 0, 20, 21);
+  const HvaRange range = HostPagesOf(*vm, 0, 20, 21);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
   std::atomic<bool> interrupted{false};
   PreFaultRange pages = {.gpa = Gpa(20 * kPageSize), .size_bytes = kPageSize};
@@ -732,7 +479,7 @@ TEST(HostNotifierTest, APreFaultThatIsHeldBackCanBeInterrupted) {
 // Covers: PF-25, PF-41
 TEST(HostNotifierTest, APreFaultUnderWayDuringAnInvalidationIsHeldBack) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
-  const HvaRange range = PagesOf(*vm, 0, 4, 5);
+  const HvaRange range = HostPagesOf(*vm, 0, 4, 5);
   PreFaultRange pages = {.gpa = Gpa(0), .size_bytes = kPageSize};
   absl::Status status;
   Interleaving threads;
@@ -791,8 +538,8 @@ TEST(HostNotifierTest, NxRecoveryMapsNothingThatIsBeingInvalidated) {
 TEST(HostNotifierTest, ATestOfYoungIsTheSameInAnyOrderOfTheSlots) {
   auto vm = MakeTwoSlots();
   VmState& state = vm->state();
-  const HvaRange first = PagesOf(*vm, 0, 0, 16);
-  const HvaRange second = PagesOf(*vm, 1, 0, 16);
+  const HvaRange first = HostPagesOf(*vm, 0, 0, 16);
+  const HvaRange second = HostPagesOf(*vm, 1, 0, 16);
   const HvaRange all = {std::min(first.start, second.start),
                         std::max(first.end, second.end)};
   for (const bool uses_first : {false, true}) {
@@ -815,13 +562,13 @@ TEST(HostNotifierTest, ATestOfYoungIsTheSameInAnyOrderOfTheSlots) {
 // Covers: AGE-16
 TEST(HostNotifierTest, YoungIsTestedAndClearedWithoutLockOrFlush) {
   auto vm = MakeTwoSlots();
-  const HvaRange range = PagesOf(*vm, 0, 0, 16);
+  const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   const uint64_t flushes = FlushesOf(*vm);
   const uint64_t locks = WriteLocksOf(*vm);
   EXPECT_TRUE(TestYoung(vm->state(), range));
   EXPECT_TRUE(ClearYoung(vm->state(), range));
   EXPECT_FALSE(TestYoung(vm->state(), range));
-  EXPECT_TRUE(TestYoung(vm->state(), PagesOf(*vm, 1, 0, 16)));
+  EXPECT_TRUE(TestYoung(vm->state(), HostPagesOf(*vm, 1, 0, 16)));
   EXPECT_EQ(FlushesOf(*vm), flushes);
   EXPECT_EQ(WriteLocksOf(*vm), locks);
 }

@@ -16,6 +16,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadowed_guest_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -23,7 +24,6 @@
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/vm/run/l1_processor.h"
-#include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu {
@@ -228,10 +228,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"HostUnmapsAPage", FlushReason::kNotifier,
             [](ShadowFlushes& f) { f.Write(f.PageAt(3), kVictim); },
             [](ShadowFlushes& f) {
-              const Hva hva = SlotOf(f.vm(), Gfn(0)).hva + 0x1003 * kPageSize;
-              const HvaRange page = {hva, hva + kPageSize};
-              InvalidateRangeStart(f.vm().state(), page, MayYield::kYes);
-              InvalidateRangeEnd(f.vm().state(), page);
+              HostUnmaps(f.vm(), HostPagesOf(f.vm(), 0, 0x1003, 0x1004));
             }},
         Row{"StartOfALog", FlushReason::kWriteProtect,
             [](ShadowFlushes& f) { f.Write(f.PageAt(3), kVictim); },
