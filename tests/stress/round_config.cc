@@ -14,7 +14,8 @@ namespace mmu::stress {
 namespace {
 
 // Chooses the values that depend on the mode.
-void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
+void ChooseGuestPaging(std::mt19937_64& random, absl::optional<Smp> smp,
+                       RoundConfig* config) {
   using Mode = GuestPagingConfig::Mode;
   GuestPagingConfig& paging = config->guest_paging;
   const bool shadow = config->mmu == MmuMode::kShadow;
@@ -43,12 +44,14 @@ void ChooseGuestPaging(std::mt19937_64& random, RoundConfig* config) {
   }
   constexpr std::array<uint64_t, 5> kLimits = {0, 64, 100, 400, 2000};
   config->shadow_page_limit = kLimits[random() % kLimits.size()];
-  config->smp_l1 = config->mmu == MmuMode::kNested && random() % 2 == 0;
-  if (config->smp_l1) {
-    config->vcpus = std::max(config->vcpus, 2);
+  if (config->mmu == MmuMode::kTdpShadow) return;  // no page tables of its own
+  const Smp drawn = random() % 2 == 0 ? Smp::kYes : Smp::kNo;
+  config->smp = smp.value_or(drawn);
+  if (config->smp == Smp::kNo) return;
+  config->vcpus = std::max(config->vcpus, 2);
+  if (config->mmu == MmuMode::kNested) {
     paging.large_pages = GuestPagingConfig::LargePages::kNo;
   }
-  config->smp_kernel = shadow && random() % 2 == 0;
 }
 
 // Draws from a stream of its own, so that the other values of a seed stay.
@@ -77,7 +80,8 @@ std::string DescribeGuest(const RoundConfig& config) {
   constexpr std::array<const char*, 4> kModes = {"32-bit", "PAE", "4 levels",
                                                  "5 levels"};
   const GuestPagingConfig& paging = config.guest_paging;
-  if (config.smp_l1) {
+  const bool smp = config.smp == Smp::kYes;
+  if (config.mmu == MmuMode::kNested && smp) {
     return absl::StrCat(
         "; one L1 hypervisor",
         paging.ad_bits == GuestPagingConfig::AdBits::kOn ? "" : " without A/D",
@@ -90,14 +94,13 @@ std::string DescribeGuest(const RoundConfig& config) {
       paging.large_pages == GuestPagingConfig::LargePages::kYes
           ? " with large pages"
           : "",
-      paging.processes, config.smp_kernel ? " on all vCPUs" : " on each vCPU",
-      limit);
+      paging.processes, smp ? " on all vCPUs" : " on each vCPU", limit);
 }
 
 }  // namespace
 
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
-                        absl::optional<MmuMode> mmu) {
+                        absl::optional<MmuMode> mmu, absl::optional<Smp> smp) {
   std::mt19937_64 random(seed);
   RoundConfig config;
   config.seed = seed;
@@ -118,7 +121,7 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
                                             MmuMode::kNested, MmuMode::kTdp,
                                             MmuMode::kTdpShadow};
   config.mmu = mmu.value_or(kMmus[seed % kMmus.size()]);
-  if (config.mmu != MmuMode::kTdp) ChooseGuestPaging(random, &config);
+  if (config.mmu != MmuMode::kTdp) ChooseGuestPaging(random, smp, &config);
   if (config.format == EntryFormat::kNpt) config.ad_bits = true;
   config.pml = config.mmu != MmuMode::kTdpShadow &&
                config.format == EntryFormat::kEpt && config.ad_bits &&

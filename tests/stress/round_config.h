@@ -21,16 +21,15 @@ namespace mmu::stress {
 inline constexpr uint64_t kMigratedPages = 4096;
 inline constexpr uint64_t kOtherPages = 2048;
 
+// Whether one kernel or one L1 hypervisor runs on all vCPUs of a guest with
+// page tables of its own, or each vCPU has its own.
+enum class Smp : uint8_t { kNo, kYes };
+
 struct RoundConfig {
   uint64_t seed = 1;
   MmuMode mmu = MmuMode::kTdp;
   GuestPagingConfig guest_paging;
-  // kNested: one L1 hypervisor runs on all vCPUs (nested_guest.h), or else one
-  // on each.
-  bool smp_l1 = false;
-  // The vCPUs of a guest with page tables of its own run one kernel, and share
-  // its processes; otherwise each has its own kernel.
-  bool smp_kernel = false;
+  Smp smp = Smp::kNo;
   uint64_t shadow_page_limit = 0;
   TlbOptions tlb;
   EntryFormat format = EntryFormat::kEpt;
@@ -55,10 +54,10 @@ struct RoundConfig {
   // without marking its shadow page as unsync.
   bool skip_unsync = false;
 };
-// A configuration that depends only on the arguments. Without a mode the seed
-// decides.
+// A configuration that depends only on the arguments. The seed decides what
+// they leave open.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
-                        absl::optional<MmuMode> mmu);
+                        absl::optional<MmuMode> mmu, absl::optional<Smp> smp);
 std::string Describe(const RoundConfig& config);
 
 }  // namespace mmu::stress

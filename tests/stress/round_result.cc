@@ -68,6 +68,7 @@ void RoundResult::Add(const RoundResult& other) {
   nested_zapped += other.nested_zapped;
   nested_recycled += other.nested_recycled;
   nested.Add(other.nested);
+  moved.Add(other.moved);
 }
 
 }  // namespace mmu::stress

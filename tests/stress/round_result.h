@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "tests/stress/moved_counters.h"
+
 namespace mmu::stress {
 
 // The work of the threads beside the vCPUs.
@@ -63,6 +65,7 @@ struct RoundResult {
   uint64_t nested_zapped = 0;
   uint64_t nested_recycled = 0;
   NestedResult nested;
+  MovedCounters moved;
 
   void Add(const RoundResult& other);
 };

@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
@@ -40,6 +42,10 @@ ABSL_FLAG(std::string, ring_entries, "",
 ABSL_FLAG(std::string, mmu, "",
           "tdp, tdp_shadow, shadow or nested (vm/vm_config.h). Empty: as the "
           "seed says.");
+ABSL_FLAG(std::string, smp, "",
+          "yes: one kernel (--mmu=shadow) or one L1 hypervisor (--mmu=nested) "
+          "runs on all vCPUs. no: each vCPU has its own. Empty: as the seed "
+          "says.");
 ABSL_FLAG(bool, skip_unsync, false,
           "In each migration let one table of a guest become writable without "
           "a note that its shadow page is unsync, to see that it is noticed.");
@@ -64,11 +70,20 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
   const std::string mmu = absl::GetFlag(FLAGS_mmu);
   const absl::optional<MmuMode> mode = testing::ParseMmuMode(mmu);
   if (!mmu.empty() && !mode.has_value()) {
-    std::fprintf(stderr, "--mmu=%s: no such mode\n", mmu.c_str());
+    std::fprintf(stderr, "--mmu=%s: give tdp, tdp_shadow, shadow or nested\n",
+                 mmu.c_str());
+    return false;
+  }
+  absl::optional<Smp> smp;
+  const std::string smp_flag = absl::GetFlag(FLAGS_smp);
+  if (smp_flag == "yes") smp = Smp::kYes;
+  if (smp_flag == "no") smp = Smp::kNo;
+  if (!smp_flag.empty() && !smp.has_value()) {
+    std::fprintf(stderr, "--smp=%s: give yes or no\n", smp_flag.c_str());
     return false;
   }
   *config = RandomRound(
-      seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode);
+      seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode, smp);
   config->skip_unsync = absl::GetFlag(FLAGS_skip_unsync);
   config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
   // A TLB that forgets an entry by itself makes up for the fault.
@@ -113,6 +128,9 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
       sum.nested_zapped, sum.nested_recycled, sum.nested.tables_freed,
       sum.nested.kept_roots, sum.nested.missed_roots, sum.nested.invalidations,
       sum.nested.interrupts);
+  const std::vector<std::string> unmoved = sum.moved.Unmoved();
+  std::printf("counters that did not move: %s\n",
+              unmoved.empty() ? "none" : absl::StrJoin(unmoved, ", ").c_str());
 }
 
 int Main() {

@@ -139,15 +139,15 @@ class Round {
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
     const GpaSpace stable = GpaSpace::Create({spaces.stable}).value();
-    if (config_.smp_l1) {
+    if (config_.mmu == MmuMode::kNested && config_.smp == Smp::kYes) {
       auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
       nested = one.get();
       guest = std::move(one);
     } else if (has_programs()) {
       guest = std::make_unique<PagedGuest>(
           *vm_, stable, config_.seed,
-          config_.smp_kernel ? PagedGuest::Kernels::kOneForAll
-                             : PagedGuest::Kernels::kOnePerVcpu);
+          config_.smp == Smp::kYes ? PagedGuest::Kernels::kOneForAll
+                                   : PagedGuest::Kernels::kOnePerVcpu);
     } else {
       guest = std::make_unique<StressedGuest>(*vm_, spaces, config_.seed);
     }
@@ -271,6 +271,7 @@ class Round {
                 ReadLog(*vm_, 0, seal->epoch, 0, absl::MakeSpan(words)))) {
         return;
       }
+      SeeCounters();
       SkipFlushOf(FlushReason::kClearDirty);
       if (!Must("clear the log",
                 vm_->ClearDirtyLog(Owner(), 0, seal->epoch, 0, kMigratedPages,
@@ -667,6 +668,13 @@ class Round {
       Fail(absl::StrCat("audit: ", finding));
     }
     Count(Operation::kAudit);
+    SeeCounters();
+  }
+
+  void SeeCounters() {
+    const VmStatsSnapshot stats = vm_->Stats();
+    const std::lock_guard<std::mutex> lock(mu_);
+    result_.moved.See(stats);
   }
 
   bool Must(const char* what, const absl::Status& status) {
