@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
@@ -25,10 +26,14 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/shadow_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/shadow_vcpu_test_util.h"
+#include "mmu_core/tlb/tlb_flush.h"
 
 namespace mmu::testing {
 namespace {
+
+using ::testing::ElementsAre;
 
 constexpr uint64_t kW = guest_entry::kWritable;
 constexpr uint64_t kU = guest_entry::kUser;
@@ -312,13 +317,13 @@ TEST_F(SmallHostPagesTest, ADirectPageIsReplacedOnceTheGuestsPageIsDirty) {
   ShadowPageState& clean = LastPage(vcpu);
   EXPECT_EQ(clean.page->role.access(), kAllRights.Without(kMayWrite));
   EXPECT_FALSE(vcpu.Translate(kVa).rights.Has(kMayWrite));
-  const uint64_t flushes = vm_.Flushes();
+  const FlushTrace trace;
   ASSERT_EQ(vcpu.Fault(kVa, kWrite), FaultResult::kFixed);
   EXPECT_NE(vm_.memory.GetEntry(Gfn(kPageDirectory), 0x91) & kD, 0u);
   EXPECT_NE(&LastPage(vcpu), &clean);
   EXPECT_TRUE(clean.parents.empty());
   EXPECT_TRUE(vcpu.Translate(kVa).rights.Has(kMayWrite));
-  EXPECT_GT(vm_.Flushes(), flushes);
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(1024), 512)));
 }
 
 // Covers: SHD-48
@@ -342,11 +347,12 @@ TEST_F(ShadowFaultsTest, AHugePageOverATableUnlinksItAndFlushes) {
   ShadowPageState& small = LastPage(vcpu);
   EXPECT_EQ(small.level(), Level::k4K);
   slot_->lpage_info->Allow(Gfn(1024));
-  const uint64_t flushes = vm_.Flushes();
+  const FlushTrace trace;
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kVa).level, Level::k2M);
   EXPECT_TRUE(small.parents.empty());
-  EXPECT_EQ(vm_.Flushes(), flushes + 1);
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(1024), 512)));
+  EXPECT_EQ(trace.flushes()[0].depth, FlushDepth::kTables);
 }
 
 // Covers: PF-44
@@ -355,10 +361,10 @@ TEST_F(ShadowFaultsTest, ALeafThatMapsAnotherFrameIsDroppedAndFlushed) {
   MapVa(vcpu, EntryTo(600));
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
   ASSERT_TRUE(vm_.GuestWrites(kPageTable, 0x145, EntryTo(601)));
-  const uint64_t flushes = vm_.Flushes();
+  const FlushTrace trace;
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kVa).pfn, PfnOf(601));
-  EXPECT_EQ(vm_.Flushes(), flushes + 1);
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(600), 1)));
   EXPECT_EQ(Leafs(), 1u);
 }
 
@@ -389,10 +395,11 @@ TEST_F(ShadowFaultsTest, WithoutWpASupervisorsWriteTakesThePageFromTheUser) {
     ASSERT_EQ(vcpu.Fault(kVa, kWrite), FaultResult::kFixed);
     EXPECT_EQ(vcpu.Translate(kVa).rights,
               kAllRights.Without(smep != 0 ? kMayUser | kMayExec : kMayUser));
-    const uint64_t flushes = vm_.Flushes();
+    const FlushTrace trace;
     ASSERT_EQ(vcpu.Fault(kVa, kUserRead), FaultResult::kFixed);
     EXPECT_EQ(vcpu.Translate(kVa).rights, kAllRights.Without(kMayWrite));
-    EXPECT_GT(vm_.Flushes(), flushes) << "W went";
+    EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(600), 1)))
+        << "W went";
   }
 }
 
@@ -599,11 +606,11 @@ TEST_F(ShadowFaultsTest, AFaultWithoutASlotInstallsItsMmioSpte) {
   ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
   // The guest has mapped a device there since then, and the table is unsync.
   ASSERT_TRUE(vm_.GuestWrites(kPageTable, 0x145, EntryTo(kHole)));
-  const uint64_t flushes = vm_.Flushes();
+  const FlushTrace trace;
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kEmulate);
   EXPECT_TRUE(vcpu.fault.mmio_spte_created);
   EXPECT_EQ(vcpu.Translate(kVa).spte, vcpu.mmio);
-  EXPECT_GT(vm_.Flushes(), flushes);
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(600), 1)));
   EXPECT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kEmulate);
   EXPECT_FALSE(vcpu.fault.mmio_spte_created);
   // The guest maps memory there again.

@@ -1,41 +1,35 @@
 #include "mmu_core/shadow/shadow_links.h"
 
 #include <cstdint>
-#include <functional>
 #include <set>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/rmap/rmap_test_util.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
+#include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
 
 namespace mmu {
 namespace {
 
-std::function<void()> at_flush;
-
-}  // namespace
-
-bool ShouldSkipFlush(FlushReason) {
-  if (at_flush) at_flush();
-  return false;
-}
-
-namespace {
+using ::testing::ElementsAre;
 
 using ::mmu::testing::ContentsOf;
 using ::mmu::testing::DirectRole;
+using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
 using ::mmu::testing::NestedRole;
 using ::mmu::testing::ShadowFixture;
 
 class ShadowLinksTest : public ::testing::Test, protected ShadowFixture {
  protected:
-  ~ShadowLinksTest() override { at_flush = nullptr; }
-
   std::multiset<const SpteSlot*> RmapOf(uint64_t gfn, Level level) {
     return ContentsOf(Rmaps(gfn).Head(Gfn(gfn), level));
   }
@@ -131,8 +125,10 @@ TEST_F(ShadowLinksTest, MappingOnePageTooOftenDropsAllItsMappings) {
   EXPECT_EQ(RmapCount(5000), 1001u);
   EXPECT_EQ(ShadowCounters::Get(stats().max_mmu_rmap_size), 1000u);
   const uint64_t flushes = Flushes();
+  const FlushTrace trace;
 
   EXPECT_TRUE(Map(*page, 511, 5000));
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(5000), 1)));
   EXPECT_EQ(RmapCount(5000), 0u);
   EXPECT_EQ(counters_.Leafs(Level::k4K), 0u);
   EXPECT_EQ(page->EntryAt(511).Load(), Spte::Initial());
@@ -147,11 +143,14 @@ TEST_F(ShadowLinksTest, AHugeLeafIsDroppedAndFlushedBeforeATableStandsThere) {
   Map(parent, 3, 1024);
   const uint64_t flushes = Flushes();
   bool was_empty = false;
-  at_flush = [&] { was_empty = parent.EntryAt(3).Load() == Spte::Initial(); };
+  const FlushTrace trace([&](const TlbFlush&) {
+    was_empty = parent.EntryAt(3).Load() == Spte::Initial();
+  });
   TlbFlushBatch flush(tlb_, FlushScope::kRange, FlushReason::kSplit);
   pages_.links().LinkChild(lock_, parent.EntryAt(3), child, caches_.lists,
                            &flush, nullptr);
   EXPECT_TRUE(was_empty);
+  EXPECT_THAT(trace.gfns(), ElementsAre(GfnRange::Of(Gfn(1024), 512)));
   EXPECT_EQ(Flushes(), flushes + 1);
   EXPECT_EQ(RmapCount(1024, Level::k2M), 0u);
   EXPECT_EQ(counters_.Leafs(Level::k2M), 0u);
@@ -159,7 +158,6 @@ TEST_F(ShadowLinksTest, AHugeLeafIsDroppedAndFlushedBeforeATableStandsThere) {
   EXPECT_EQ(child.parents.Count(lock_), 1u);
 
   // The child maps the whole range of the huge leaf, so no flush is needed.
-  at_flush = nullptr;
   Map(parent, 4, 2048);
   pages_.links().LinkChild(lock_, parent.EntryAt(4), child, caches_.lists,
                            nullptr, nullptr);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <set>
 #include <string>
 #include <thread>
@@ -10,6 +9,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
@@ -24,9 +24,11 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
+#include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
@@ -34,18 +36,8 @@
 namespace mmu {
 namespace {
 
-std::function<void()> at_flush;
-
-}  // namespace
-
-bool ShouldSkipFlush(FlushReason) {
-  if (at_flush) at_flush();
-  return false;
-}
-
-namespace {
-
 using ::mmu::testing::ContentsOf;
+using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
 using ::mmu::testing::LockTrace;
 using ::mmu::testing::NestedRole;
@@ -63,7 +55,6 @@ class ShadowSplitTest : public ::testing::Test, protected ShadowFixture {
   ShadowSplitTest() : ShadowFixture(TdpEnabled::kYes) {
     pages_.SetLimit(lock_, 3000, nullptr);
   }
-  ~ShadowSplitTest() override { at_flush = nullptr; }
 
   const Memslot& slot() { return *vm_.SlotOf(0, Gfn(0)); }
   SplitOutcome Split(GfnRange range, Level target = Level::k4K) {
@@ -497,14 +488,16 @@ TEST_F(PartlySplitAliasTest, TheTableOfAnotherAliasForcesAFlushBeforeTheLink) {
   Cache(unmapped, Level::k1G);
   const uint64_t flushes = Flushes();
   std::vector<std::string> trace;
-  at_flush = [&] {
+  const FlushTrace flushed([&](const TlbFlush&) {
     trace.push_back(sptep.Load() == Spte::Initial() ? "dropped" : "there");
     vcpu_tlb_.FlushAll();
-  };
+  });
   const SplitOutcome outcome = SplitAll(Level::k2M);
   EXPECT_EQ(outcome.split_1g_count, 1);
   EXPECT_EQ(Flushes(), flushes + 1) << "one, although 511 were no tables";
   EXPECT_THAT(trace, ElementsAre("dropped"));
+  EXPECT_THAT(flushed.gfns(),
+              ElementsAre(GfnRange::Of(Gfn(k1GPages), k1GPages)));
   EXPECT_EQ(&ChildOfSplit(sptep), child_);
   // No SPTE maps the page, so no later change will flush for it: no TLB may
   // have it.
@@ -550,7 +543,7 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
   VcpuTlb vcpu_tlb;
   vcpu_tlb.Select(TlbTag::OfPcid(0));
   std::vector<bool> huge_at_flush;
-  at_flush = [&] {
+  const FlushTrace flushed([&](const TlbFlush&) {
     huge_at_flush.push_back(IsHuge(sptep));
     vcpu_tlb.FlushAll();
     // A running vCPU walks the tables again between the two flushes.
@@ -560,9 +553,11 @@ TEST_F(ShadowSplitTest, AnRmapThatGetsTooLongIsFlushedWithTheHugePage) {
                        .pfn = Pfn(kLarge),
                        .level = Level::k2M});
     }
-  };
+  });
   EXPECT_EQ(SplitAll().split_2m_count, 1);
   EXPECT_THAT(huge_at_flush, ElementsAre(true, false));
+  EXPECT_THAT(flushed.gfns(), ElementsAre(GfnRange::Of(Gfn(kLarge + 5), 1),
+                                          GfnRange::Of(Gfn(kLarge), 512)));
   EXPECT_EQ(RmapCount(kLarge + 5), 0u);
   EXPECT_EQ(vcpu_tlb.Lookup(PageNumber(kLarge + 5)), nullptr);
 }

@@ -1,7 +1,6 @@
 #include "mmu_core/shadow/shadow_unmap.h"
 
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
 
@@ -11,24 +10,15 @@
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
-#include "mmu_core/tlb/tlb_flush_batch.h"
+#include "mmu_core/tlb/tlb_flush.h"
 
 namespace mmu {
 namespace {
 
-std::function<void()> at_flush;
-
-}  // namespace
-
-bool ShouldSkipFlush(FlushReason) {
-  if (at_flush) at_flush();
-  return false;
-}
-
-namespace {
-
 using ::mmu::testing::DirectRole;
+using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
 using ::mmu::testing::ShadowFixture;
 
@@ -37,8 +27,6 @@ constexpr uint64_t k1GPages = PagesPer(Level::k1G);
 
 class ShadowUnmapTest : public ::testing::Test, protected ShadowFixture {
  protected:
-  ~ShadowUnmapTest() override { at_flush = nullptr; }
-
   const Memslot& slot() { return *vm_.SlotOf(0, Gfn(0)); }
   bool ZapLeafs(GfnRange range, MayYield may_yield = MayYield::kYes) {
     return unmap_.ZapLeafs(lock_, slot(), range, FlushReason::kNotifier,
@@ -64,9 +52,9 @@ TEST_F(ShadowUnmapTest, AllLeafsOfTheRangeGoAndOneFlushFollows) {
   Map(larger, 1, k1GPages);
   const uint64_t flushes = Flushes();
   int leafs_at_flush = -1;
-  at_flush = [&] {
+  const FlushTrace trace([&](const TlbFlush&) {
     leafs_at_flush = static_cast<int>(counters_.Leafs(Level::k4K));
-  };
+  });
   EXPECT_TRUE(ZapLeafs(GfnRange::Of(Gfn(4 * k2MPages + 11), 2)));
   EXPECT_EQ(Flushes(), flushes + 1);
   EXPECT_EQ(leafs_at_flush, 2) << "zapped first, then flushed";

@@ -1,31 +1,23 @@
 #include "mmu_core/shadow/shadow_zap.h"
 
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
+#include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
 namespace {
 
-std::function<void()> at_flush;
-
-}  // namespace
-
-bool ShouldSkipFlush(FlushReason) {
-  if (at_flush) at_flush();
-  return false;
-}
-
-namespace {
-
+using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
 using ::mmu::testing::NestedRole;
 using ::mmu::testing::PassthroughRole;
@@ -37,10 +29,7 @@ class ShadowZapTest : public ::testing::Test, protected ShadowFixture {
       : ShadowFixture(tdp) {
     tlb_.AddVcpu(&gate_);
   }
-  ~ShadowZapTest() override {
-    at_flush = nullptr;
-    tlb_.RemoveVcpu(&gate_);
-  }
+  ~ShadowZapTest() override { tlb_.RemoveVcpu(&gate_); }
   bool AskedToFreeRoots() {
     return (gate_.TakeRequests() & kFreeObsoleteRoots) != 0;
   }
@@ -143,20 +132,21 @@ TEST_F(ShadowZapTest, PagesAreFreedAfterOneFlushThatTheyAllWaitFor) {
   }
   const uint64_t flushes = Flushes();
   int there_at_flush = 0;
-  at_flush = [&] {
+  absl::optional<FlushTrace> trace;
+  trace.emplace([&](const TlbFlush&) {
     WaitForFrees();
     there_at_flush = TablesInUse();
     for (uint64_t gfn = 1; gfn <= 3; ++gfn) {
       EXPECT_EQ(pages_.set().FirstInChain(Gfn(gfn)), pages[gfn - 1]);
     }
-  };
+  });
   ZappedPages zapped;
   for (ShadowPageState* page : pages) {
     pages_.zap().Prepare(lock_, *page, zapped);
   }
   EXPECT_EQ(Flushes(), flushes);
   pages_.zap().Commit(lock_, zapped, nullptr);
-  at_flush = nullptr;
+  trace.reset();
   EXPECT_EQ(there_at_flush, 3);
   EXPECT_EQ(Flushes(), flushes + 1);
   WaitForFrees();
