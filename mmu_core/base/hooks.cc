@@ -28,6 +28,7 @@ std::string_view ToString(HookPoint point) {
       "kFrameToLock",
       "kInvalidateToRequest",
       "kRootFoundToGet",
+      "kNoRootToLock",
       "kTableFilledToLink",
       "kAgeToExchange",
       "kEntryToAnd",

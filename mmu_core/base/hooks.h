@@ -34,6 +34,7 @@ enum class HookPoint : uint8_t {
   kFrameToLock,          // frame resolved -> mmu_lock (RACE-9)
   kInvalidateToRequest,  // roots invalid -> vCPUs notified (RACE-8)
   kRootFoundToGet,       // root found in the list -> reference (RACE-10)
+  kNoRootToLock,         // no root found -> mutex of the list (TDP-02)
   kTableFilledToLink,    // split: table filled -> linked (RACE-11)
   kAgeToExchange,        // Accessed seen -> cleared (RACE-15)
   kEntryToAnd,           // W seen -> AND, whole tables (RACE-14)

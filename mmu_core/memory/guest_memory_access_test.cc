@@ -96,6 +96,22 @@ TEST_F(GuestMemoryAccessTest, ASlotThatIsGoneIsFoundNoMore) {
   EXPECT_EQ(memory.Read(Gpa(0), WordSize::k8, &value), Result::kNoSlot);
 }
 
+// The slot is published as invalid, and the deletion waits for readers of the
+// set before.
+// Covers: SLOT-25
+TEST_F(GuestMemoryAccessTest, ASlotThatIsGoneSoonHasNoWords) {
+  GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);
+  uint64_t value = 0;
+  Interleaving threads;
+  threads.Add("delete",
+              [&] { EXPECT_TRUE(vm_->SetMemslot(Slot(0, 0, 0)).ok()); });
+  threads.RunTo("delete", HookPoint::kGracePeriod);
+  EXPECT_EQ(memory.Read(Gpa(0), WordSize::k8, &value), Result::kNoSlot);
+  EXPECT_EQ(memory.CompareExchange(Gpa(0), WordSize::k8, 0, 1),
+            Result::kNoSlot);
+  threads.RunToEnd("delete");
+}
+
 TEST_F(GuestMemoryAccessTest, OnlyAnExchangeThatWroteMarksItsPage) {
   ASSERT_TRUE(StartLog(*vm_, {.slots = {0}}, nullptr).ok());
   GuestMemoryAccess memory(vm_->state().slots, 0, nullptr);

@@ -69,11 +69,7 @@ class DirectFaultsTest : public ::testing::Test {
   SpteSlot& EntryOf(uint64_t gfn) {
     return const_cast<SpteSlot&>(*vcpu_.Translate(At(gfn)).slot);
   }
-  void LogDirtyPages() {
-    slot_.flags |= kMemslotLogDirtyPages;
-    slot_.dirty_bitmap =
-        std::make_shared<DirtyBitmap>(slot_.npages, InitiallySet::kNo);
-  }
+  void LogDirtyPages() { LogDirtyPagesOf(slot_); }
   PageFault FaultOn(uint64_t gfn, AccessKind kind = AccessKind::kWrite) {
     PageFault fault;
     fault.gfn = Gfn(gfn);

@@ -71,11 +71,7 @@ class ShadowFaultsTest : public ::testing::Test {
     vcpu.LoadCr3(Gfn(kTop));
   }
   Pfn PfnOf(uint64_t gfn) const { return slot_->PfnOf(Gfn(gfn)); }
-  void LogDirtyPages() {
-    slot_->flags |= kMemslotLogDirtyPages;
-    slot_->dirty_bitmap =
-        std::make_shared<DirtyBitmap>(slot_->npages, InitiallySet::kNo);
-  }
+  void LogDirtyPages() { LogDirtyPagesOf(*slot_); }
   uint64_t Leafs(Level level = Level::k4K) const {
     return vm_.counters.Leafs(level);
   }

@@ -1,6 +1,7 @@
 #include "mmu_core/shadow/shadow_pages.h"
 
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -9,6 +10,9 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
@@ -218,6 +222,23 @@ TEST_F(ShadowPagesTest, TheLimitFollowsTheSlotsUntilSomebodyAsksForOne) {
   EXPECT_EQ(pages_.in_use(), 64u);
   pages_.SetLimitForSlots(lock_, uint64_t{1} << 18, nullptr);
   EXPECT_EQ(pages_.limit(), 64u) << "somebody asked for it";
+}
+
+// Covers: SHD-29
+TEST_F(ShadowPagesTest, ALowerLimitIsReachedBatchByBatch) {
+  for (uint64_t gfn = 0; gfn < 500; ++gfn) Page(gfn, IndirectRole(1));
+  uint64_t in_between = 0;
+  std::thread waiter([&] {
+    MmuWriteLocked lock(mmu_lock_, LockOp::kFault);
+    in_between = pages_.in_use();
+  });
+  testing::Await("a thread waits for mmu_lock",
+                 [&] { return mmu_lock_.IsContended(); });
+  pages_.SetLimit(lock_, 64, nullptr);
+  EXPECT_EQ(pages_.in_use(), 64u);
+  WithoutLock([&] { waiter.join(); });
+  EXPECT_GT(in_between, 64u);
+  EXPECT_LT(in_between, 500u);
 }
 
 // Covers: SHD-29

@@ -14,6 +14,7 @@
 #include "mmu_core/shadow/shadow_zap.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/shadow_vcpu_test_util.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -91,7 +92,8 @@ TEST_F(ShadowRootsRaceTest, ARootThatIsLoadedInAGapOfTheZapStays) {
   threads.Add("vcpu", [&] { ASSERT_TRUE(vcpu_.Load().ok()); });
   threads.RunTo("zap", HookPoint::kWriteLocked);
   threads.Start("vcpu");
-  while (!vm_.mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return vm_.mmu_lock.IsContended(); });
   threads.RunTo("zap", HookPoint::kYield);  // Z2
   EXPECT_GE(vm_.pages.in_use(), ShadowZap::kBatch) << "there is a gap";
   threads.RunToEnd("zap");

@@ -345,6 +345,21 @@ TEST_F(ShadowRootsTest, AKeptRootComesBackAsItWasLeftUnlessItIsSynced) {
   EXPECT_FALSE(IsMapped(vcpu, kVa));
 }
 
+// The root is not kept, but its page and those below it are there.
+// Covers: SHD-32
+TEST_F(ShadowRootsTest, ARootThatIsMadeAgainIsSynced) {
+  ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
+  vcpu.LoadCr3(Gfn(10));
+  PutPath(vm_.memory, vcpu.guest().walker, 10, kVa, EntryTo(600));
+  ASSERT_EQ(vcpu.Fault(kVa, kRead), FaultResult::kFixed);
+  EXPECT_TRUE(vm_.GuestWrites(13, 0x145, 0));
+  const uint64_t misses = Misses();
+  ShadowTestVcpu other(vm_, kFourLevelPaging);
+  other.LoadCr3(Gfn(10));
+  EXPECT_EQ(Misses(), misses) << "the same page";
+  EXPECT_FALSE(IsMapped(other, kVa));
+}
+
 TEST_F(ShadowRootsTest, PaeRootsAreNotKept) {
   ShadowTestVcpu vcpu(vm_, kTwoLevelPaging);
   vcpu.LoadCr3(Gfn(10));

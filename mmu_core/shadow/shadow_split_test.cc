@@ -24,6 +24,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -354,7 +355,8 @@ TEST_F(ShadowSplitTest, ASplitGoesOnWhileOthersAlwaysWait) {
   std::vector<std::thread> waiters;
   const auto wait_for_lock = [&] {
     waiters.emplace_back([&] { MmuWriteLocked held(mmu_lock_, LockOp::kZap); });
-    while (!mmu_lock_.IsContended()) std::this_thread::yield();
+    testing::Await("a thread waits for mmu_lock",
+                   [&] { return mmu_lock_.IsContended(); });
   };
   {
     LockTrace trace([&](const LockTrace::Event& event) {

@@ -29,6 +29,7 @@ using ::mmu::testing::GuestTablesFixture;
 using ::mmu::testing::Interleaving;
 using ::mmu::testing::kGuestPte;
 using ::mmu::testing::kTwoLevelGuest;
+using ::mmu::testing::LogDirtyPagesOf;
 using ::mmu::testing::TestGuest;
 
 constexpr uint64_t kW = guest_entry::kWritable;
@@ -76,7 +77,8 @@ TEST_F(ShadowSyncTest, AnEntryThatIsWhatItWasStays) {
 // Covers: SHD-33
 TEST_F(ShadowSyncTest, AnEntryThatMapsNoMoreOrSomethingElseIsDropped) {
   for (const uint64_t entry :
-       {uint64_t{0},                                          // not present
+       {uint64_t{0},  // cleared
+        kData << kPageShift | (kGuestPte & ~guest_entry::kPresent),
         kData << kPageShift | kGuestPte | uint64_t{1} << 51,  // reserved
         kData << kPageShift | (kGuestPte & ~kA),              // not accessed
         (kData + 1) << kPageShift | kGuestPte}) {             // another gfn
@@ -116,6 +118,17 @@ TEST_F(ShadowSyncTest, ACleanEntryIsMappedReadOnly) {
             PageSync::kNeedsFlush);
   EXPECT_FALSE(Entry().IsWritable());
   EXPECT_EQ(page_.TranslationOf(7).access, kAllButWrite);
+}
+
+// The SPTE of a logged page is made writable by a fault, which marks the page.
+// Covers: DL-18, DL-42
+TEST_F(ShadowSyncTest, AnEntryThatGainsWInALoggedSlotIsDropped) {
+  ASSERT_EQ(SyncTo(kData << kPageShift | (kGuestPte & ~kW)),
+            PageSync::kNeedsFlush);
+  LogDirtyPagesOf(vm_.slot(0));
+  EXPECT_EQ(SyncTo(kData << kPageShift | kGuestPte), PageSync::kNeedsFlush);
+  EXPECT_EQ(Entry(), Spte::Initial());
+  EXPECT_FALSE(vm_.SlotOf(0, Gfn(kData))->dirty_bitmap->Test(kData));
 }
 
 TEST_F(ShadowSyncTest, ThePageAboveLimitsWhatAnEntryGrants) {
@@ -376,10 +389,12 @@ class ShadowSyncRaceTest : public ShadowSyncTest {
 
 // Steps 2 and 4: the sync reads all that the guest has written until the flush.
 TEST_F(ShadowSyncRaceTest, Race34AWriteUntilTheFlushIsRead) {
+  const uint64_t flushes = Flushes();
   WithoutLock([&] {
     Interleaving threads;
     threads.Add("sync", [&] { SyncUnderLock(); });
     threads.RunTo("sync", HookPoint::kProtectToRead);
+    EXPECT_EQ(Flushes(), flushes + 1) << "no TLB allows the write any more";
     EXPECT_TRUE(Entry().IsPresent());
     EXPECT_FALSE(ept_.IsMmuWritable(AliasSpte()));
     EXPECT_FALSE(AliasSpte().IsWritable());

@@ -111,7 +111,7 @@ TEST_F(ShadowZapTest, ARootInUseIsFreedWhenItsLastUserLeaves) {
   pages_.zap().GetRoot(lock_, root);
   EXPECT_EQ(Zap(root).pages, 0u);
   EXPECT_TRUE(root.IsInvalid());
-  EXPECT_TRUE(AskedToFreeRoots());
+  EXPECT_EQ(gate_.TakeRequests(), kFreeObsoleteRoots | kTlbFlush);
   EXPECT_EQ(pages_.in_use(), 1u) << "still counted";
   EXPECT_EQ(pages_.set().active().oldest(), nullptr);
 

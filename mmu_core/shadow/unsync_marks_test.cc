@@ -65,6 +65,12 @@ TEST_F(UnsyncMarksTest, EachAncestorHasABitForTheWayDown) {
   EXPECT_EQ(Unsync(), 2u);
   EXPECT_EQ(left_.unsync_children, 2u);
   EXPECT_EQ(root_.unsync_children, 2u) << "marked already";
+
+  // The bits of a page that is synchronised stay until the next collection.
+  pages_.unsync().ClearUnsync(lock_, b_);
+  MarkUnsync(b_);
+  EXPECT_EQ(left_.unsync_children, 2u) << "counted already";
+  EXPECT_EQ(right_.unsync_children, 1u);
 }
 
 TEST_F(UnsyncMarksTest, PagesBecomeUnsyncUnderTheLockInReadModeToo) {

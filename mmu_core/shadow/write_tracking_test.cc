@@ -76,6 +76,8 @@ TEST_F(WriteTrackingTest, APageTableWriteProtectsItsGfnWithoutTrackingIt) {
   ShadowPageState& page = Page(600, IndirectRole(1));
   EXPECT_EQ(Trackers(600), 0);
   EXPECT_FALSE(Writable(data, 0));
+  EXPECT_FALSE(SpteFormat::Ept().IsMmuWritable(data.EntryAt(0).Load()))
+      << "a fast fault would give W back";
   EXPECT_TRUE(HugeDisallowed(600, Level::k2M));
   EXPECT_EQ(Flushes(), flushes + 1);
   Zap(page);

@@ -1,14 +1,17 @@
 #include "mmu_core/sync/refill.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <optional>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/interleaving.h"
 
 namespace mmu {
@@ -32,13 +35,21 @@ TEST(RefillTest, WhoGetsEnoughOrHasNothingToHopeForDoesNotWait) {
 }
 
 // A reader delays the grace period. It leaves only when the other thread is
-// about to wait.
+// about to wait. The callbacks of RCU wait until it waits for them.
 TEST(RefillTest, WhatIsInItsGracePeriodIsWaitedForOnce) {
   const uint64_t waits = GracePeriodWaits();
   std::atomic<int> in_pool{0};
   int calls = 0;
   bool filled = false;
   std::optional<RcuReadGuard> reader(std::in_place);
+  std::atomic<bool> may_run{false};
+  RcuDefer(
+      [](void* go) {
+        testing::Await("the callbacks may run", [go] {
+          return static_cast<std::atomic<bool>*>(go)->load();
+        });
+      },
+      &may_run);
   RcuDefer([](void* pool) { ++*static_cast<std::atomic<int>*>(pool); },
            &in_pool);
   Interleaving threads;
@@ -53,6 +64,9 @@ TEST(RefillTest, WhatIsInItsGracePeriodIsWaitedForOnce) {
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(in_pool.load(), 0);
   reader.reset();
+  threads.RunTo("fill", HookPoint::kGracePeriod);  // that of the callbacks
+  EXPECT_FALSE(threads.HasEnded("fill"));
+  may_run = true;
   threads.RunToEnd("fill");
   EXPECT_TRUE(filled);
   EXPECT_EQ(calls, 2);
@@ -183,6 +197,11 @@ TEST(RefillTest, APieceBetweenItsCountAndRcuIsWaitedFor) {
   threads.RunTo("free", HookPoint::kFreezeToFree);
   threads.RunTo("fill", HookPoint::kGracePeriod);
   threads.Start("fill");
+  // One that did not wait for the section would soon find nothing.
+  for (int i = 0; i < 100 && !threads.HasEnded("fill"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_FALSE(threads.HasEnded("fill"));
   threads.RunToEnd("free");
   threads.WaitForEnd("fill");
   EXPECT_TRUE(filled);

@@ -436,5 +436,21 @@ TEST(FastFaultTest, ItIsCountedAsFastAndByItsResultAndFlushesNobody) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// The fault found no slot. A slot was added since, and a page of it was mapped.
+// Covers: PF-24
+TEST(TdpFaultTest, AFaultThatFoundNoSlotReplacesNoMapping) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  Write(*vm, 0);
+  const Spte mapped = SpteOf(vm->state(), Gfn(0));
+  TableCache cache(vm->state().pool);
+  PageFault fault;
+  fault.gfn = Gfn(0);
+  fault.kind = AccessKind::kWrite;
+  fault.mmio = vm->state().mmio.Make(fault.gfn, /*generation=*/0);
+  EXPECT_EQ(MapInto(*vm, RootOf(*vm), fault, cache), FaultResult::kRetry);
+  EXPECT_EQ(SpteOf(vm->state(), Gfn(0)), mapped);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 }  // namespace
 }  // namespace mmu

@@ -229,6 +229,20 @@ TEST(TdpMaskedTest, OnlySmallLeafsWhoseBitIsSetLoseW) {
 }
 
 // Covers: TDP-55
+TEST(TdpMaskedTest, SixtyFourPagesMayLieInTwoTables) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB)});
+  Touch(*vm, GfnRange::Of(Gfn(500), 20));
+  {
+    MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);
+    EXPECT_TRUE(vm->state().tdp.WriteProtectMasked(
+        lock, 0, Gfn(500), (uint64_t{1} << 20) - 1, nullptr));
+  }
+  for (uint64_t gfn = 500; gfn < 520; ++gfn) {
+    EXPECT_FALSE(SpteOf(vm->state(), Gfn(gfn)).IsWritable()) << gfn;
+  }
+}
+
+// Covers: TDP-55
 TEST(TdpMaskedTest, AHugeLeafStaysWritable) {
   auto vm = SmallAndHuge();
   MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kClear);

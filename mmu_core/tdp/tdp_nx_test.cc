@@ -339,13 +339,19 @@ TEST_P(TdpNxTest, ATableIsZappedOnlyWhereItStillHangs) {
     ASSERT_NE(page, nullptr);
     // Huge page recovery replaces the table first.
     Recover(*vm, GfnRange::Of(Gfn(0), k2MPages));
+    {
+      MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
+      EXPECT_FALSE(state.tdp.ZapNxTable(lock, *page));
+    }
+    EXPECT_TRUE(entry.Load().IsPresentLeaf(Level::k2M));
+    EXPECT_EQ(FlushesOf(*vm), flushes + 1) << "that of the huge page";
+    // Then another table hangs there.
+    Exec(*vm, 0);
     MmuReadLocked lock(state.mmu_lock, LockOp::kRecover);
     EXPECT_FALSE(state.tdp.ZapNxTable(lock, *page));
   }
-  EXPECT_TRUE(entry.Load().IsPresentLeaf(Level::k2M));
-  EXPECT_EQ(FlushesOf(*vm), flushes + 1) << "that of the huge page";
+  EXPECT_TRUE(entry.Load().IsPresentTable(Level::k2M));
 
-  Exec(*vm, 0);
   {
     RcuReadGuard rcu;
     ShadowPage* page = state.nx_huge_pages.of(MmuKind::kTdp).TakeOldest();

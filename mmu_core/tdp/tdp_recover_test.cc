@@ -177,6 +177,21 @@ TEST(TdpRecoverTest, NoHugePageReachesBeyondTheRangeOrTheSlot) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Covers: TDP-52, SLOT-40
+TEST(TdpRecoverTest, NoHugePageIsMadeWhereASlotForbidsIt) {
+  auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
+  const GfnRange all = GfnRange::Of(Gfn(0), 2 * k2MPages);
+  Touch(*vm, all);
+  Split(*vm, all);
+  SlotOf(*vm, Gfn(0)).lpage_info->Disallow(Gfn(700));
+  EXPECT_EQ(Recover(*vm, all).to_2m_count, 1u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level::k2M);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(700)), Level::k4K);
+  SlotOf(*vm, Gfn(0)).lpage_info->Allow(Gfn(700));
+  EXPECT_EQ(Recover(*vm, all).to_2m_count, 1u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // Covers: TDP-52
 TEST(TdpRecoverDeathTest, ALoggedSlotIsNeverRecovered) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");

@@ -42,6 +42,7 @@ RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
       }
     }
   }
+  AtHook(HookPoint::kNoRootToLock);
   MutexLock lock(mu_);
   for (TdpRoot* root = head_.load(std::memory_order_relaxed); root != nullptr;
        root = root->next_.load(std::memory_order_relaxed)) {

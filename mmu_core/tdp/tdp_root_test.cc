@@ -17,6 +17,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -26,6 +27,7 @@ namespace {
 
 using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
+using ::mmu::testing::Interleaving;
 using ::mmu::testing::kMiB;
 using ::mmu::testing::LockTrace;
 using ::mmu::testing::MakeVm;
@@ -163,24 +165,50 @@ TEST_F(TdpRootTest, ManyThreadsThatNeedARootMakeOneForEachRole) {
   }
 }
 
-// With a long list, each thread searches for long before it makes a root, so it
-// is likely that both find none.
 // Covers: TDP-02
-TEST_F(TdpRootTest, TwoThreadsThatFindNoRootAtTheSameMomentMakeOne) {
-  constexpr int kRoles = 255;
+TEST_F(TdpRootTest, AThreadThatFindsNoRootLooksAgainBeforeItMakesOne) {
+  uint64_t id = 0;
+  Interleaving threads;
+  threads.Add("late", [&] { id = Load(0)->id(); });
+  threads.RunTo("late", HookPoint::kNoRootToLock);
+  const uint64_t first = Load(0)->id();
+  threads.RunToEnd("late");
+  EXPECT_EQ(id, first);
+  EXPECT_THAT(Ids(RootFilter::kValid), ElementsAre(first));
+}
+
+// The last of two threads to let go of a root frees it. ThreadSanitizer reports
+// the other thread's use if the count does not order it before the end.
+// Covers: TDP-04
+TEST_F(TdpRootTest, AllUsesOfARootComeBeforeItsEnd) {
   MeetingOfTwo both;
-  std::vector<uint64_t> ids[2];
-  const auto load = [&](int t) {
-    for (int as_id = 0; as_id < kRoles; ++as_id) {
+  constexpr int kRoots = 300;
+  RootRef shared;
+  uint64_t sum = 0;
+  std::thread other([&] {
+    for (int i = 0; i < kRoots; ++i) {
       both.Meet();
-      ids[t].push_back(Load(as_id)->id());
+      RootRef mine = std::move(shared);
+      both.Meet();
+      sum += mine->id();
+      mine.reset();
+      both.Meet();
     }
-  };
-  std::thread other(load, 1);
-  load(0);
+  });
+  uint64_t expected = 0;
+  for (int i = 0; i < kRoots; ++i) {
+    RootRef root = Load(0);
+    shared = Load(0);
+    expected += root->id();
+    Invalidate();
+    Zap();
+    both.Meet();
+    both.Meet();
+    root.reset();
+    both.Meet();
+  }
   other.join();
-  EXPECT_EQ(ids[0], ids[1]);
-  EXPECT_EQ(Ids(RootFilter::kValid).size(), size_t{kRoles});
+  EXPECT_EQ(sum, expected);
 }
 
 // Covers: TDP-03

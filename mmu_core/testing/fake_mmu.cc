@@ -103,7 +103,8 @@ bool FakeMmu::WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
 
 absl::Status FakeMmu::CollectDirty(MmuCost* cost) {
   Note("CollectDirty");
-  return real_ == nullptr ? collect_status_ : real_->CollectDirty(cost);
+  if (real_ == nullptr || !collect_status_.ok()) return collect_status_;
+  return real_->CollectDirty(cost);
 }
 
 void FakeMmu::Age(const MemslotSet& slots, int as_id, GfnRange range,

@@ -37,7 +37,7 @@ class FakeMmu final : public Mmu {
           std::unique_ptr<Mmu> real = nullptr)
       : name_(std::move(name)), calls_(calls), real_(std::move(real)) {}
 
-  // The result of CollectDirty without a real MMU.
+  // An error that CollectDirty returns.
   void set_collect_status(absl::Status status) {
     collect_status_ = std::move(status);
   }

@@ -1,6 +1,5 @@
 #include "mmu_core/testing/interleaving.h"
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -10,11 +9,10 @@
 #include <vector>
 
 #include "mmu_core/base/check.h"
+#include "mmu_core/testing/await.h"
 
 namespace mmu::testing {
 namespace {
-
-constexpr std::chrono::seconds kPatience(60);
 
 std::string NameOf(HookPoint point) { return std::string(ToString(point)); }
 

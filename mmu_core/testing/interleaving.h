@@ -8,8 +8,8 @@
 //   threads.RunToEnd("clear");
 //   threads.RunToEnd("fault");
 //
-// If a thread does not reach its destination within kPatience, the test ends
-// with a list of the threads' positions.
+// If a thread does not reach its destination within kPatience (await.h), the
+// test ends with a list of the threads' positions.
 
 #ifndef MMU_CORE_TESTING_INTERLEAVING_H_
 #define MMU_CORE_TESTING_INTERLEAVING_H_

@@ -3,6 +3,7 @@
 #ifndef MMU_CORE_TESTING_SHADOW_SLOTS_TEST_UTIL_H_
 #define MMU_CORE_TESTING_SHADOW_SLOTS_TEST_UTIL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -12,12 +13,21 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/lpage_info.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/shadow/shadow_vm.h"
 
 namespace mmu::testing {
+
+// Lets `slot` log dirty pages, in a bitmap.
+inline void LogDirtyPagesOf(Memslot& slot) {
+  slot.flags |= kMemslotLogDirtyPages;
+  slot.dirty_bitmap =
+      std::make_shared<DirtyBitmap>(slot.npages, InitiallySet::kNo);
+}
 
 class ShadowTestSlots : public ShadowVm {
  public:
@@ -27,6 +37,7 @@ class ShadowTestSlots : public ShadowVm {
     }
     return nullptr;
   }
+  Memslot& slot(size_t id) { return *slots_[id]; }
   void ForEachSlot(absl::FunctionRef<void(const Memslot&)> fn) const {
     for (const auto& slot : slots_) fn(*slot);
   }

@@ -392,6 +392,27 @@ TEST(RemoteTlbTest, AFlusherAsksThenIssuesTheBarrierThenLooks) {
   remote.RemoveVcpu(&gate);
 }
 
+// A vCPU that enters the guest at the moment of the barrier is made to exit.
+// Covers: DL-31
+TEST(RemoteTlbTest, AKickIssuesTheBarrierThenLooks) {
+  VcpuGate gate;
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  FlushResult result;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point == HookPoint::kHeavyBarrier) gate.EnterGuest();
+      if (event.point == HookPoint::kKickToWait && gate.in_guest()) {
+        EXPECT_EQ(gate.TakeRequests(), kExitGuest);
+        gate.ExitGuest();
+      }
+    });
+    result = remote.KickOut();
+  }
+  EXPECT_EQ(result.vcpus_kicked, 1);
+  remote.RemoveVcpu(&gate);
+}
+
 #endif
 
 // Covers: TLB-02

@@ -329,6 +329,8 @@ TEST(PreciseTlbTest, AFlushOfARangeDropsWhatOverlapsItInEveryContext) {
     tlb.Insert(EntryOfGfn(2, 2));
     tlb.Insert(EntryOfGfn(512, 512, Level::k2M));
     tlb.Insert(EntryOfGfn(1024, 1024, Level::k2M));
+    // In a place that the other context does not use.
+    tlb.Insert(EntryOfGfn(100 + static_cast<uint64_t>(root), 100));
   }
   tlb.Flush(FlushOf(2, 511, FlushDepth::kLeafs), TlbPages::kGuestPhysical);
   for (int root = 0; root < 2; ++root) {
@@ -337,6 +339,7 @@ TEST(PreciseTlbTest, AFlushOfARangeDropsWhatOverlapsItInEveryContext) {
     EXPECT_EQ(PfnOf(tlb, 2), 0u);
     EXPECT_EQ(PfnOf(tlb, 513), 0u) << "one page of it is in the range";
     EXPECT_NE(PfnOf(tlb, 1025), 0u);
+    EXPECT_EQ(PfnOf(tlb, 100 + static_cast<uint64_t>(root)), 0u);
   }
 }
 

@@ -258,11 +258,14 @@ TEST(DirtyRingsTest, AResetLeavesTheNextSlotAlone) {
   constexpr uint64_t kLast = kMiB / kPageSize - 1;
   Write(*vm, kMiB);
   Write(*vm, kLast * kPageSize);
+  Write(*vm, kMiB + 70 * kPageSize);
   RingOf(*vm).Push({.slot = 0, .offset = kLast + 1});  // in the same window
-  EXPECT_THAT(Collect(*vm), SizeIs(2));
-  EXPECT_EQ(Reset(*vm), 2u);
+  RingOf(*vm).Push({.slot = 0, .offset = kLast + 71});
+  EXPECT_THAT(Collect(*vm), SizeIs(3));
+  EXPECT_EQ(Reset(*vm), 3u);
   EXPECT_FALSE(IsWritable(*vm, kLast));
   EXPECT_TRUE(IsWritable(*vm, kLast + 1)) << "of slot 1, which does not log";
+  EXPECT_TRUE(IsWritable(*vm, kLast + 71));
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -522,12 +525,16 @@ TEST(DirtyRingsTest, WithoutACompanionOnlyWritesOfVcpusAreLogged) {
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));
 }
 
-TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
+// Covers: DL-45
+TEST(DirtyRingsTest, StoppingTheLogFreesTheRingsAndCountsTheirPages) {
   auto vm = LoggingRingVm();
   while (Write(*vm, RingOf(*vm).used() * kPageSize) == AccessOutcome::kDone) {
   }
-  ASSERT_TRUE(
-      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
+  const uint64_t written = RingOf(*vm).used();
+  const auto stopped =
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->discarded, UndeliveredCounts{.open = written});
   EXPECT_EQ(RingOf(*vm).used(), 0u);
   Touch(*vm, GfnRange::Of(Gfn(0), kPages));
   EXPECT_EQ(RingOf(*vm).used(), 0u);
@@ -537,8 +544,8 @@ TEST(DirtyRingsTest, StoppingTheLogFreesTheRings) {
 TEST(DirtyRingsTest, EntriesOfADeletedSlotDoNotComeBackWithItsId) {
   auto vm = LoggingRingVm();
   Write(*vm, 5 * kPageSize);
-  MemslotConfig slot = Slot(0, 0, 0);
-  ASSERT_TRUE(vm->SetMemslot(slot).ok());
+  EXPECT_EQ(*vm->DeleteMemslot(0, Undelivered::kDiscard),
+            UndeliveredCounts{.open = 1});
   EXPECT_EQ(RingOf(*vm).used(), 0u);
   ASSERT_TRUE(StopLog(*vm).ok());
   ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, kPages * kPageSize)).ok());

@@ -14,6 +14,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -500,7 +501,8 @@ TEST(FlushRulesTest, ARecoveryThatYieldsFlushesThenLeavesRcuThenUnlocks) {
         waiter = std::make_unique<std::thread>([&] {
           MmuWriteLocked lock(vm->state().mmu_lock, LockOp::kNotifier);
         });
-        while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+        Await("a thread waits for mmu_lock",
+              [&] { return vm->state().mmu_lock.IsContended(); });
       }
       if (event.point == HookPoint::kYield && flushes_at_yield == 0) {
         flushes_at_yield = g_flushes.size();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/host_pages_test_util.h"
@@ -185,6 +187,10 @@ TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
     vm->state().slots.slots_lock.Unlock();
     std::this_thread::yield();
   }
+  // A change that did not wait would be over soon.
+  for (int i = 0; i < 100 && !changed; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   EXPECT_FALSE(changed.load());
   InvalidateRangeEnd(vm->state(), range);
   changer.join();
@@ -233,7 +239,8 @@ TEST(HostNotifierTest, AnUnmapFindsAnInvalidRootThatIsBeingZapped) {
   threads.RunTo("zap", HookPoint::kSnapshotToExchange);
   ASSERT_TRUE(root.IsInvalid());
   threads.Start("unmap");
-  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return vm->state().mmu_lock.IsContended(); });
   // The zap removes gfn 0, then yields, and stops when it has the lock again.
   threads.StartTo("zap", HookPoint::kReadLocked);
   threads.WaitUntilThere("zap");

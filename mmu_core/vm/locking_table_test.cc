@@ -18,6 +18,7 @@
 #include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -146,7 +147,8 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
     }
     waiter = std::make_unique<std::thread>(
         [&] { MmuWriteLocked lock(state.mmu_lock, LockOp::kNotifier); });
-    while (!state.mmu_lock.IsContended()) std::this_thread::yield();
+    Await("a thread waits for mmu_lock",
+          [&] { return state.mmu_lock.IsContended(); });
   };
   {
     LockTrace trace(at_hook);

@@ -11,6 +11,7 @@
 #include "mmu_core/paging/mmio_spte.h"
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -141,9 +142,30 @@ TEST(MmioTest, WhileASwapGoesOnNothingIsCachedOrBelieved) {
   const VcpuStatsSnapshot before = StatsOf(*vm);
   EXPECT_EQ(Write(*vm, kHole), AccessOutcome::kEmulated);
   EXPECT_EQ(StatsOf(*vm).Since(before).pf_taken, 1u) << "the long way";
+  EXPECT_EQ(Write(*vm, kHole + kPageSize), AccessOutcome::kEmulated);
+  EXPECT_FALSE(state.mmio.IsMmio(EntryFor(*vm, kHole + kPageSize)));
   EXPECT_EQ(StatsOf(*vm).Since(before).pf_mmio_spte_created, 0u);
   MutexLock lock(state.slots.slots_lock);
   state.slots.SetGenerationForTest(0, generation);
+}
+
+// Two vCPUs access the same place. The fault that comes too late with its SPTE
+// retries, and finds the one of the other.
+// Covers: TDP-42
+TEST(MmioTest, AFaultThatLosesItsEntryRetries) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 2);
+  for (const int vcpu : {0, 1}) Write(*vm, kHole + kPageSize, 1, vcpu);
+  const VcpuStatsSnapshot before = StatsOf(*vm);
+  AccessOutcome outcome = AccessOutcome::kDone;
+  Interleaving threads;
+  threads.Add("loser", [&] { outcome = Write(*vm, kHole, 1, 0); });
+  threads.RunTo("loser", HookPoint::kSnapshotToExchange);
+  EXPECT_EQ(Write(*vm, kHole, 1, 1), AccessOutcome::kEmulated);
+  threads.RunToEnd("loser");
+  EXPECT_EQ(outcome, AccessOutcome::kEmulated);
+  EXPECT_EQ(StatsOf(*vm).Since(before).pf_retried, 1u);
+  EXPECT_EQ(StatsOf(*vm).Since(before).pf_mmio_spte_created, 0u);
+  EXPECT_EQ(StatsOf(*vm, 1).pf_mmio_spte_created, 1u);
 }
 
 // Covers: SPTE-44

@@ -365,6 +365,21 @@ TEST_F(ThirdMmuTest, WhatItCannotTellEndsASealAndAStopThatRefusesLoss) {
   EXPECT_FALSE(vm_->LogsDirtyPages());
 }
 
+TEST_F(ThirdMmuTest, AnMmuThatTellsAllDoesNotHideTheErrorOfTheOneBefore) {
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  FakeMmu* first = nullptr;
+  vm_->state().mmus.WrapForTest(
+      [&](std::unique_ptr<Mmu> mmu) -> std::unique_ptr<Mmu> {
+        if (mmu->kind() != MmuKind::kTdp) return mmu;
+        auto wrapped = std::make_unique<FakeMmu>("tdp", calls_, std::move(mmu));
+        first = wrapped.get();
+        return wrapped;
+      });
+  ASSERT_NE(first, nullptr);
+  first->set_collect_status(absl::UnavailableError("the process is gone"));
+  EXPECT_EQ(SealLog(*vm_).status().code(), absl::StatusCode::kUnavailable);
+}
+
 TEST_F(ThirdMmuTest, ACountSaysIfItCannotTellAll) {
   ASSERT_TRUE(StartLog(*vm_).ok());
   Write(*vm_, 0);

@@ -73,18 +73,28 @@ ClearResult SealAndClear(Vm& vm) {
   return *result;
 }
 
-// A vCPU in guest mode on its own thread. It has written to one page, and then
-// reads another page all the time, which needs no exit.
+// A vCPU in guest mode on its own thread. It has written to one page. Then it
+// reads another page all the time, which needs no exit, or it computes: it
+// accesses memory only when it was asked to exit.
 class RunningGuest {
  public:
-  RunningGuest(Vm& vm, uint64_t written_page, uint64_t read_page)
-      : thread_([&vm, written_page, read_page, this] {
+  enum class Then { kReads, kComputes };
+
+  RunningGuest(Vm& vm, uint64_t written_page, uint64_t read_page,
+               Then then = Then::kReads)
+      : thread_([&vm, written_page, read_page, then, this] {
           Vcpu& vcpu = VcpuOf(vm);
           vcpu.EnterGuest();
           Read(vm, read_page * kPageSize);
           Write(vm, written_page * kPageSize, 7);
           wrote_.store(true);
-          while (!stop_.load()) Read(vm, read_page * kPageSize);
+          while (!stop_.load()) {
+            if (then == Then::kReads ||
+                (vcpu.gate().pending_requests() & kExitGuest) != 0) {
+              Read(vm, read_page * kPageSize);
+            }
+            std::this_thread::yield();
+          }
           vcpu.ExitGuest();
         }) {
     while (!wrote_.load()) std::this_thread::yield();
@@ -495,14 +505,28 @@ TEST(PmlTest, APageThatAFaultMapsWritableIsMarkedOnceAndNotNoted) {
 
 // --- Slots and rings ---
 
-// A move keeps the log, so it must also keep the pages in the PML buffers.
+// A move keeps the log, so it must also keep the pages in the PML buffers. They
+// are named by the gfns that the slot has before the move.
+// Covers: DL-31
 TEST(PmlTest, WhatWasWrittenBeforeAMoveIsInTheLogAfterIt) {
   auto vm = LoggingVm(8);
   {
-    RunningGuest guest(*vm, /*written_page=*/5, /*read_page=*/2);
+    RunningGuest guest(*vm, /*written_page=*/5, /*read_page=*/2,
+                       RunningGuest::Then::kComputes);
     ASSERT_TRUE(vm->SetMemslot(Slot(0, kGiB, kPages * kPageSize)).ok());
   }
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(5));
+}
+
+// Covers: DL-31
+TEST(PmlTest, AStopCountsThePagesInTheBuffersAsLost) {
+  auto vm = LoggingVm(8);
+  RunningGuest guest(*vm, /*written_page=*/5, /*read_page=*/2,
+                     RunningGuest::Then::kComputes);
+  const auto stopped =
+      StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->discarded, UndeliveredCounts{.open = 1});
 }
 
 // Covers: DL-40
@@ -539,6 +563,21 @@ TEST(PmlTest, AVcpuThatFillsItsRingByDrainingWaitsForRoom) {
       AccessOutcome::kDone);
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(600));
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// An exit for another reason fills the ring, too.
+// Covers: DL-42
+TEST(PmlTest, AVcpuWhoseExitFillsItsRingDoesNotEnterAgain) {
+  auto vm = LoggingVm(kPages, /*ring_entries=*/1024);
+  Vcpu& vcpu = VcpuOf(*vm);
+  vcpu.EnterGuest();
+  for (uint64_t page = 0; page < 500; ++page) {
+    ASSERT_EQ(Write(*vm, page * kPageSize), AccessOutcome::kDone);
+  }
+  vcpu.ExitGuest();
+  EXPECT_EQ(vcpu.dirty_ring()->used(), 500u);
+  EXPECT_EQ(AuditFindings(*vm), "");
+  EXPECT_EQ(Read(*vm, 0), AccessOutcome::kDirtyRingFull);
 }
 
 // --- The auditor ---

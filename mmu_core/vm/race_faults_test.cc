@@ -17,6 +17,7 @@
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/race_test_util.h"
@@ -66,12 +67,12 @@ TEST(RaceFaultsTest, Race19FaultThatWasAnnouncedStepsBackForAWriter) {
   FaultAndWriter test;
   test.threads.RunTo("fault", HookPoint::kFaultToLook);
   test.threads.Start("writer");
-  while (!test.mmu_lock.IsContended() && !test.writer_is_in) {
-    std::this_thread::yield();
-  }
+  Await("one thread waits for the other",
+        [&] { return test.mmu_lock.IsContended() || test.writer_is_in; });
   EXPECT_FALSE(test.writer_is_in) << "the fault may be in already";
   test.threads.Start("fault");
-  while (!test.writer_is_in && !test.fault_is_in) std::this_thread::yield();
+  Await("the writer or the fault is in",
+        [&] { return test.writer_is_in || test.fault_is_in; });
   EXPECT_TRUE(test.writer_is_in);
   EXPECT_FALSE(test.fault_is_in);
   test.writer_may_leave = true;
@@ -88,12 +89,11 @@ TEST(RaceFaultsTest, Race19FaultThatComesAfterTheWritersAnnouncementQueues) {
   FaultAndWriter test;
   test.threads.RunTo("writer", HookPoint::kWriterToLook);
   test.threads.Start("fault");
-  while (!test.mmu_lock.IsContended() && !test.fault_is_in) {
-    std::this_thread::yield();
-  }
+  Await("one thread waits for the other",
+        [&] { return test.mmu_lock.IsContended() || test.fault_is_in; });
   EXPECT_FALSE(test.fault_is_in);
   test.threads.Start("writer");
-  while (!test.writer_is_in) std::this_thread::yield();
+  Await("the writer is in", [&] { return test.writer_is_in.load(); });
   EXPECT_FALSE(test.fault_is_in);
   test.writer_may_leave = true;
   test.threads.WaitForEnd("writer");
@@ -121,7 +121,8 @@ TEST(RaceFaultsTest, Race19WriterThatFindsASlotInUseComesToTheBarrier) {
   EXPECT_FALSE(test.mmu_lock.IsContended()) << "it has not looked yet";
   test.writer_may_leave = true;
   test.threads.Start("writer");
-  while (!test.mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return test.mmu_lock.IsContended(); });
   EXPECT_FALSE(test.writer_is_in);
   test.threads.RunToEnd("fault");
   test.threads.WaitForEnd("writer");
@@ -153,11 +154,10 @@ TEST(RaceFaultsTest, Race19FirstFaultFindsTheWriterThatLeftTheBarrierOut) {
   test.threads.RunTo("writer", HookPoint::kWriteLocked);
   EXPECT_FALSE(HasPassed(test.threads, "writer", HookPoint::kHeavyBarrier));
   test.threads.Start("writer");
-  while (!test.writer_is_in) std::this_thread::yield();
+  Await("the writer is in", [&] { return test.writer_is_in.load(); });
   test.threads.Start("fault");
-  while (!test.mmu_lock.IsContended() && !test.fault_is_in) {
-    std::this_thread::yield();
-  }
+  Await("one thread waits for the other",
+        [&] { return test.mmu_lock.IsContended() || test.fault_is_in; });
   EXPECT_FALSE(test.fault_is_in);
   EXPECT_TRUE(HasPassed(test.threads, "fault", HookPoint::kFaultToLook));
   test.writer_may_leave = true;

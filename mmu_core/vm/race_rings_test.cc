@@ -12,6 +12,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_ring.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/race_test_util.h"
@@ -183,7 +184,8 @@ TEST(RaceRingsTest, Race17ResetWaitsForTheSlowFaultThatPushed) {
   threads.Start("harvest");
   // The harvest asks for mmu_lock in write mode, and the fault holds it in read
   // mode.
-  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return vm->state().mmu_lock.IsContended(); });
   EXPECT_FALSE(threads.HasEnded("harvest"));
   threads.Start("fault");
   threads.WaitForEnd("harvest");
@@ -210,6 +212,29 @@ TEST(RaceRingsTest, Race18HarvestWhileTheLogIsSwitchedOnDropsNothing) {
   EXPECT_EQ(vm->state().dirty_log.FindSlot(1)->CountOpen(), 1u);
   threads.RunToEnd("enable");
   EXPECT_THAT(SealAndList(*vm, 0), IsEmpty());
+  EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(kOther));
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Slot 1's flag is published, and the thread waits for readers of the slots
+// before. A vCPU that sees the flag pushes a page, for which there is a log.
+// Covers: SLOT-53
+TEST(RaceRingsTest, Race18HarvestWhileTheSlotIsPublishedDropsNothing) {
+  auto vm = MakeLoggingRingVm();
+  ASSERT_TRUE(StopLog(*vm).ok());
+  constexpr uint64_t kOther = 9;  // a page of slot 1, not mapped yet
+  const Gfn other = ToGfn(Gpa(kGiB)) + kOther;
+  Interleaving threads;
+  threads.Add("enable", [&] { EXPECT_TRUE(StartLog(*vm).ok()); });
+  while (!SlotOf(*vm, other).dirty_log_enabled() &&
+         !threads.HasEnded("enable")) {
+    threads.RunTo("enable", HookPoint::kGracePeriod);
+  }
+  ASSERT_FALSE(threads.HasEnded("enable"));
+  Write(*vm, kGiB + kOther * kPageSize, 7);
+  EXPECT_EQ(vm->state().vcpus[0]->dirty_ring()->used(), 1u);
+  HarvestDirtyRings(vm->state());
+  threads.RunToEnd("enable");
   EXPECT_THAT(SealAndList(*vm, 1), ElementsAre(kOther));
   EXPECT_EQ(AuditFindings(*vm), "");
 }

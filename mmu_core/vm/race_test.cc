@@ -12,9 +12,11 @@
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_cache.h"
+#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/race_test_util.h"
@@ -113,7 +115,8 @@ TEST(RaceTest, Race2ClearWaitsForTheSlowFaultThatMarked) {
   threads.Start("harvest");
   // The clear asks for mmu_lock in write mode, and the fault holds it in read
   // mode.
-  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return vm->state().mmu_lock.IsContended(); });
   EXPECT_FALSE(threads.HasEnded("harvest"));
   threads.Start("fault");
   threads.WaitForEnd("harvest");
@@ -317,9 +320,14 @@ TEST(RaceTest, Race8VcpuThatLoadsDuringAFastZapGetsAValidRoot) {
   });
   threads.Add("fresh", [&] { Read(*vm, kPageGpa, 1); });
   threads.RunTo("zap", HookPoint::kInvalidateToRequest);
+  EXPECT_TRUE(old_root->IsInvalid()) << "a vCPU that is asked must see that";
+  EXPECT_EQ(vm->state().vcpus[0]->gate().pending_requests(), 0u);
   threads.Start("fresh");
   // The vCPU waits for mmu_lock in read mode.
-  while (!vm->state().mmu_lock.IsContended()) std::this_thread::yield();
+  Await("the vCPU waits or has a root", [&] {
+    return vm->state().mmu_lock.IsContended() || threads.HasEnded("fresh");
+  });
+  EXPECT_FALSE(threads.HasEnded("fresh"));
   threads.RunToEnd("zap");
   threads.WaitForEnd("fresh");
   EXPECT_FALSE(vm->state().vcpus[1]->root()->IsInvalid());
@@ -704,6 +712,8 @@ TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
 
 // Covers: TDP-25, TDP-42
 TEST(RaceTest, FaultThatLosesTheLinkOfATableRetriesAndLeaksNothing) {
+  RcuBarrier();  // for the tables of tests before
+  const uint64_t tables_at_first = TablePool::Process().tables_out();
   auto vm = MakeVm({Slot(0, 0, 8 * kMiB)}, 2);
   Read(*vm, 0, 0);
   Read(*vm, 0, 1);
@@ -720,6 +730,9 @@ TEST(RaceTest, FaultThatLosesTheLinkOfATableRetriesAndLeaksNothing) {
   EXPECT_EQ(Memory(*vm, gpa), 7u);
   EXPECT_EQ(Memory(*vm, gpa + kPageSize), 8u);
   EXPECT_EQ(AuditFindings(*vm), "");
+  vm.reset();
+  RcuBarrier();
+  EXPECT_EQ(TablePool::Process().tables_out(), tables_at_first);
 }
 
 }  // namespace

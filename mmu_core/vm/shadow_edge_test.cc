@@ -10,14 +10,18 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/guest/pattern.h"
 #include "mmu_core/guest/pattern_spec.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/stats/labels.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadowed_guest_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -56,6 +60,29 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
   // The first write after the sync marks its page.
   ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
   EXPECT_EQ(vm_->state().vcpus[0]->dirty_ring()->used(), used + 1);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// All shadow pages go out of use while a fault has resolved its frame. The
+// fault maps nothing below the old root.
+// Covers: PF-05, SHD-23
+TEST_F(EdgeTest, Race36AFaultFindsItsRootObsoleteUnderTheLock) {
+  Make({}, kWritable);
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  const VcpuStatsSnapshot before = vm_->VcpuStats()[0];
+  AccessOutcome outcome = AccessOutcome::kError;
+  Interleaving threads;
+  threads.Add("fault", [&] { outcome = ReadAt(300 * kPageSize); });
+  threads.RunTo("fault", HookPoint::kFrameToLock);
+  {
+    MutexLock lock(vm_->state().slots.slots_lock);
+    vm_->state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  threads.RunToEnd("fault");
+  EXPECT_EQ(outcome, AccessOutcome::kDone);
+  const VcpuStatsSnapshot since = vm_->VcpuStats()[0].Since(before);
+  EXPECT_EQ(since.pf_retried, 1u);
+  EXPECT_EQ(since.pf_fixed, 1u);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

@@ -23,6 +23,7 @@
 #include "mmu_core/stats/vm_stats.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
@@ -246,7 +247,7 @@ TEST_P(ShadowSlotsTest, AClearThatIsInterruptedBySplitsLosesNoPage) {
       }
       MmuLock& lock = nested_.state().mmu_lock;
       waiters.emplace_back([&] { MmuWriteLocked held(lock, LockOp::kZap); });
-      while (!lock.IsContended()) std::this_thread::yield();
+      Await("a thread waits for mmu_lock", [&] { return lock.IsContended(); });
     });
     ClearAll();
   }
@@ -314,7 +315,8 @@ TEST_P(ShadowSlotsTest, Race47ASplitInTheGapsOfAnInvalidationLeavesNothing) {
   });
   threads.RunTo("host", HookPoint::kWriteLocked);
   threads.Start("split");
-  while (!vm_.state().mmu_lock.IsContended()) std::this_thread::yield();
+  Await("a thread waits for mmu_lock",
+        [&] { return vm_.state().mmu_lock.IsContended(); });
   threads.RunToEnd("host");
   threads.WaitForEnd("split");
   for (const uint64_t frame : frames) {

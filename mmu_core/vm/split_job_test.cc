@@ -16,6 +16,7 @@
 #include "mmu_core/base/reason.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -66,7 +67,7 @@ absl::Duration ThrottledTime(const Vm& vm, ThrottleLimit limit) {
 }
 
 void WaitUntil(const std::function<bool()>& done) {
-  while (!done()) std::this_thread::yield();
+  testing::Await("a state of the job", done);
 }
 
 absl::Status SetThrottle(SplitJob& job, const Throttle& throttle) {

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
@@ -18,7 +20,9 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/tlb/vcpu_gate.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -229,9 +233,26 @@ TEST(VcpuTest, TheLoadOfARootEmptiesTheTlbWithoutARequest) {
   EXPECT_EQ(StatsOf(*vm).tlb_flush, 0u) << "only requested flushes count here";
 }
 
-// Covers: TLB-04
-TEST(VcpuTest, OfTheRequestsOnlyAFlushEmptiesTheTlbAndCounts) {
-  auto vm = MakeVm({Slot(0, 0, kMiB)});
+class FlushedVcpuTest : public ::testing::TestWithParam<TlbOptions::Flushes> {};
+
+INSTANTIATE_TEST_SUITE_P(Tlbs, FlushedVcpuTest,
+                         ::testing::Values(TlbOptions::Flushes::kWhole,
+                                           TlbOptions::Flushes::kPrecise),
+                         [](const auto& p) {
+                           return std::string(
+                               p.param == TlbOptions::Flushes::kWhole
+                                   ? "Whole"
+                                   : "Precise");
+                         });
+
+// Covers: TLB-01, TLB-04
+TEST_P(FlushedVcpuTest, OfTheRequestsOnlyAFlushEmptiesTheTlbAndCounts) {
+  VmConfig config;
+  config.memslots = {Slot(0, 0, kMiB)};
+  config.tlb.flushes = GetParam();
+  const absl::StatusOr<std::unique_ptr<Vm>> created = Vm::Create(config);
+  ASSERT_TRUE(created.ok()) << created.status();
+  Vm* const vm = created->get();
   Write(*vm, 0x1000);
   Vcpu& vcpu = *vm->state().vcpus[0];
   const uint64_t root = vcpu.root()->id();

@@ -89,7 +89,6 @@ RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
 
 RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
   if (!vm.has_dirty_rings()) return {};
-  HarvestDirtyRings(vm, absl::nullopt);
   return ResetDirtyRingsLocked(vm, cost);
 }
 
