@@ -59,26 +59,6 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_FALSE(lock.IsContended());
 }
 
-// Two threads that have work outside of the lock, too: often one of them waits
-// for the other only for as long as a waiter spins. ThreadSanitizer reports the
-// number if the lock does not order it.
-// Covers: LCK-04
-TEST(MmuLockTest, AThreadThatIsGrantedTheLockSeesWhatItsHolderWrote) {
-  constexpr int kRounds = 20'000;
-  MmuLock lock;
-  int64_t number = 0;
-  const auto count = [&] {
-    for (int i = 0; i < kRounds; ++i) {
-      MmuWriteLocked locked(lock, LockOp::kZap, nullptr);
-      ++number;
-    }
-  };
-  std::thread other(count);
-  count();
-  other.join();
-  EXPECT_EQ(number, 2 * kRounds);
-}
-
 #ifndef MMU_TSAN  // TSan knows no such barrier
 
 // Writers need the heavy barrier only for faults, which hold the lock in read
