@@ -46,6 +46,8 @@ const char* NameOf(AuditedMmu mmu) {
       return "NestedL1";
     case AuditedMmu::kNestedL2:
       return "NestedL2";
+    case AuditedMmu::kNestedL2WithoutAd:
+      return "NestedL2WithoutAd";
   }
   return "invalid";
 }
@@ -69,6 +71,7 @@ VmConfig AuditedGuest::ConfigFor(AuditedMmu mmu) {
       break;
     case AuditedMmu::kNestedL1:
     case AuditedMmu::kNestedL2:
+    case AuditedMmu::kNestedL2WithoutAd:
       config.mmu = MmuMode::kNested;
       break;
   }
@@ -92,7 +95,7 @@ AuditedGuest::AuditedGuest(AuditedMmu mmu, const VmConfig& config,
     l1_cpu_ = std::make_unique<L1Processor>(vcpu, Level::k512G);
     l1_ = std::make_unique<L1Hypervisor>(
         *l1_cpu_, vm_->GuestSpace(),
-        L1HypervisorOptions{.ad_bits = true,
+        L1HypervisorOptions{.ad_bits = mmu != AuditedMmu::kNestedL2WithoutAd,
                             .max_page = huge ? Level::k2M : Level::k4K});
     MMU_CHECK(l1_->Boot().ok());
     // Both MMUs are in use, whichever is under test.
@@ -109,8 +112,10 @@ MmuKind AuditedGuest::kind() const {
 }
 
 const SpteFormat& AuditedGuest::format() {
-  return kind() == MmuKind::kTdp ? state().tdp.format()
-                                 : state().shadow->parts().format;
+  if (kind() == MmuKind::kTdp) return state().tdp.format();
+  const ShadowParts& parts = state().shadow->parts();
+  return mmu_ == AuditedMmu::kNestedL2WithoutAd ? parts.format_without_ad
+                                                : parts.format;
 }
 
 void AuditedGuest::Access(uint64_t page, AccessKind kind) {
@@ -121,6 +126,7 @@ void AuditedGuest::Access(uint64_t page, AccessKind kind) {
       MMU_CHECK(kernel_->Access(Gva(kProgram + offset), kind, &word).ok());
       return;
     case AuditedMmu::kNestedL2:
+    case AuditedMmu::kNestedL2WithoutAd:
       MMU_CHECK(l1_->Access(Gpa(offset), kind, &word).ok());
       return;
     case AuditedMmu::kTdp:

@@ -33,12 +33,17 @@ enum class AuditedMmu : uint8_t {
   kTdp,
   kTdpShadow,
   kShadow,
-  kNestedL1,  // the TDP MMU, while the VM has shadow pages for L2
-  kNestedL2,  // the shadow MMU of that VM
+  kNestedL1,           // the TDP MMU, while the VM has shadow pages for L2
+  kNestedL2,           // the shadow MMU of that VM
+  kNestedL2WithoutAd,  // the same, below EPT tables without A/D bits
 };
 inline constexpr AuditedMmu kAuditedMmus[] = {
-    AuditedMmu::kTdp, AuditedMmu::kTdpShadow, AuditedMmu::kShadow,
-    AuditedMmu::kNestedL1, AuditedMmu::kNestedL2};
+    AuditedMmu::kTdp,      AuditedMmu::kTdpShadow,
+    AuditedMmu::kShadow,   AuditedMmu::kNestedL1,
+    AuditedMmu::kNestedL2, AuditedMmu::kNestedL2WithoutAd};
+constexpr bool IsL2(AuditedMmu mmu) {
+  return mmu == AuditedMmu::kNestedL2 || mmu == AuditedMmu::kNestedL2WithoutAd;
+}
 
 const char* NameOf(AuditedMmu mmu);
 std::ostream& operator<<(std::ostream& os, AuditedMmu mmu);

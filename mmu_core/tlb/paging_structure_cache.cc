@@ -8,7 +8,7 @@ namespace mmu {
 std::optional<CachedTable> PagingStructureCache::Find(PageNumber page,
                                                       Level top) {
   for (Level level = Level::k4K; level < top; level = ParentOf(level)) {
-    const auto found = tables_.find(KeyOf(page, level));
+    const auto found = tables_.find(KeyOf(context_, page, level));
     if (found == tables_.end()) continue;
     if (Chance()) {
       tables_.erase(found);
@@ -23,15 +23,15 @@ void PagingStructureCache::Insert(const CachedTable& table) {
   if (Chance()) return;
   // Without memory the table is not cached.
   static_cast<void>(TryWithMemory([&] {
-    tables_[KeyOf(table.first, table.level)] = table;
+    tables_[KeyOf(context_, table.first, table.level)] = table;
     return true;
   }));
 }
 
-void PagingStructureCache::DropPage(PageNumber page) {
+void PagingStructureCache::DropPage(uint64_t context, PageNumber page) {
   for (Level level = Level::k4K; level < X86Geometry::kMaxLevel;
        level = ParentOf(level)) {
-    tables_.erase(KeyOf(page, level));
+    tables_.erase(KeyOf(context, page, level));
   }
 }
 

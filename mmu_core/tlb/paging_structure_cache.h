@@ -37,17 +37,16 @@ class PagingStructureCache {
   explicit PagingStructureCache(const TlbOptions& options)
       : evictions_(options.evictions), random_(options.seed) {}
 
-  // All functions below are about one context.
+  // Find and Insert are about this context.
   void SelectContext(uint64_t context) { context_ = context; }
 
   // The table nearest to the leafs that is cached for `page`, below `top`.
   std::optional<CachedTable> Find(PageNumber page, Level top);
   void Insert(const CachedTable& table);
   // Drops the tables that a walk for `page` might use.
-  void DropPage(PageNumber page);
-
-  // Of any context.
+  void DropPage(uint64_t context, PageNumber page);
   void DropContext(uint64_t context);
+  // Of all contexts.
   void DropRange(PageNumber first, PageNumber end);
   void DropAllContexts() { tables_.clear(); }
 
@@ -72,8 +71,8 @@ class PagingStructureCache {
     }
   };
 
-  Key KeyOf(PageNumber page, Level level) const {
-    return {context_, page.value() >> PagesShift(ParentOf(level)), level};
+  static Key KeyOf(uint64_t context, PageNumber page, Level level) {
+    return {context, page.value() >> PagesShift(ParentOf(level)), level};
   }
   // Whether chance decides that an entry is not there.
   bool Chance() {

@@ -150,10 +150,17 @@ void VcpuTlb::FlushPageOf(uint64_t number, PageNumber page) {
 
 void VcpuTlb::FlushPage(PageNumber page) {
   FlushPageOf(number_, page);
-  if (precise_ != nullptr) precise_->tables.DropPage(page);
+  if (precise_ != nullptr) precise_->tables.DropPage(number_, page);
 }
 
 void VcpuTlb::InvalidatePage(TlbTag tag, PageNumber page) {
+  const Context* const context = Find(tag);
+  if (context == nullptr) return;
+  FlushPageOf(context->number, page);
+  if (precise_ != nullptr) precise_->tables.DropPage(context->number, page);
+}
+
+void VcpuTlb::Invlpg(TlbTag tag, PageNumber page) {
   const Context* const context = Find(tag);
   if (context == nullptr) return;
   FlushPageOf(context->number, page);

@@ -119,9 +119,11 @@ class VcpuTlb {
   // Drops the entries of the selected context that translate `page`, of any
   // size, and the tables that a walk for it uses. A fault does this (PF-18).
   void FlushPage(PageNumber page);
-  // The same in the context of `tag`, and all tables of that context: INVLPG
-  // and INVPCID (SDM vol. 3, 4.10.4.1).
+  // The same in the context of `tag`: INVPCID of one address (SDM vol. 3,
+  // 4.10.4.1).
   void InvalidatePage(TlbTag tag, PageNumber page);
+  // The same, and all tables of that context: INVLPG (SDM vol. 3, 4.10.4.1).
+  void Invlpg(TlbTag tag, PageNumber page);
   // Drops what `flush` covers, in all contexts. `pages`: what the page numbers
   // of this TLB are. REQUIRES: `flush` covers the MMU of this TLB.
   void Flush(const TlbFlush& flush, TlbPages pages);

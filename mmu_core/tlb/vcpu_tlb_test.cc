@@ -289,17 +289,19 @@ TEST_P(EachTlbTest, AFlushOfAllDropsEveryContext) {
 }
 
 TEST_P(EachTlbTest, APageIsInvalidatedInOneContextOnly) {
-  for (const uint16_t pcid : {1, 2}) {
-    tlb_.Select(TlbTag::OfPcid(pcid));
-    tlb_.Insert(Entry(5, Level::k4K, pcid));
-    tlb_.Insert(Entry(6 + pcid, Level::k4K, 9));
+  for (const auto invalidate : {&VcpuTlb::InvalidatePage, &VcpuTlb::Invlpg}) {
+    for (const uint16_t pcid : {1, 2}) {
+      tlb_.Select(TlbTag::OfPcid(pcid));
+      tlb_.Insert(Entry(5, Level::k4K, pcid));
+      tlb_.Insert(Entry(6 + pcid, Level::k4K, 9));
+    }
+    (tlb_.*invalidate)(TlbTag::OfPcid(1), PageNumber(5));
+    EXPECT_EQ(PfnOf(tlb_, 5), 2u);
+    tlb_.Select(TlbTag::OfPcid(1));
+    EXPECT_EQ(PfnOf(tlb_, 5), 0u);
+    EXPECT_EQ(PfnOf(tlb_, 7), 9u);
+    (tlb_.*invalidate)(TlbTag::OfPcid(3), PageNumber(5));  // no such context
   }
-  tlb_.InvalidatePage(TlbTag::OfPcid(1), PageNumber(5));
-  EXPECT_EQ(PfnOf(tlb_, 5), 2u);
-  tlb_.Select(TlbTag::OfPcid(1));
-  EXPECT_EQ(PfnOf(tlb_, 5), 0u);
-  EXPECT_EQ(PfnOf(tlb_, 7), 9u);
-  tlb_.InvalidatePage(TlbTag::OfPcid(3), PageNumber(5));  // no such context
 }
 
 TEST_P(EachTlbTest, MoreTagsThanContextsLoseEntriesButMixNone) {
@@ -487,10 +489,23 @@ TEST_F(CachedTablesTest, InvlpgDropsAllTablesOfItsContextOnly) {
   Cache(1 << 20, Level::k2M);
   tlb_.Select(RootTag(1));
   Cache(1 << 20, Level::k2M);
-  tlb_.InvalidatePage(RootTag(0), PageNumber(5));
+  tlb_.Invlpg(RootTag(0), PageNumber(5));
   EXPECT_EQ(StartFor(1 << 20), Level::k2M);
   tlb_.Select(RootTag(0));
   EXPECT_EQ(StartFor(1 << 20), Level::k512G);
+}
+
+// The manual demands less of it than of INVLPG.
+TEST_F(CachedTablesTest, InvpcidOfAnAddressDropsTheTablesOfItsPageOnly) {
+  Cache(5, Level::k4K);
+  Cache(1 << 20, Level::k2M);
+  tlb_.Select(RootTag(1));
+  Cache(5, Level::k4K);
+  tlb_.InvalidatePage(RootTag(0), PageNumber(6));
+  EXPECT_EQ(StartFor(5), Level::k4K);
+  tlb_.Select(RootTag(0));
+  EXPECT_EQ(StartFor(5), Level::k512G);
+  EXPECT_EQ(StartFor(1 << 20), Level::k2M);
 }
 
 TEST_F(CachedTablesTest, FlushesOfContextsDropTheirTables) {

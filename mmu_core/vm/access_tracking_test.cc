@@ -16,9 +16,7 @@ std::unique_ptr<Vm> MakeVmWithoutAd(Level host_page_level = Level::k4K) {
   VmConfig config;
   config.ad_bits = VmConfig::AdBits::kOff;
   config.memslots = {Slot(0, 0, 2 * kMiB, host_page_level)};
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  EXPECT_TRUE(vm.ok()) << vm.status();
-  return *std::move(vm);
+  return MakeVmFrom(config);
 }
 
 uint64_t YoungPages(Vm& vm, AgeMode mode, uint64_t pages = 64) {

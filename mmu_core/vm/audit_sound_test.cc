@@ -82,8 +82,7 @@ uint64_t LongestRmap(AuditedGuest& guest) {
 }
 
 bool HasMmioSpte(AuditedGuest& guest) {
-  return guest.mmu() != AuditedMmu::kShadow &&
-         guest.mmu() != AuditedMmu::kNestedL2;
+  return guest.mmu() != AuditedMmu::kShadow && !IsL2(guest.mmu());
 }
 
 void UseEverything(AuditedGuest& guest) {
@@ -100,8 +99,7 @@ void UseEverything(AuditedGuest& guest) {
 TEST_P(AuditSoundTest, AVmWithABitmapLogInUseHasNoFindings) {
   AuditedGuest guest(GetParam());
   UseEverything(guest);
-  if (GetParam() == AuditedMmu::kShadow ||
-      GetParam() == AuditedMmu::kNestedL2) {
+  if (GetParam() == AuditedMmu::kShadow || IsL2(GetParam())) {
     EXPECT_GE(LongestRmap(guest), 2u);
   }
 }
@@ -143,8 +141,7 @@ TEST_P(AuditSoundTest, AVmWithTablesThatAreExecutedFromHasNoFindings) {
 
 // The guest edits its tables, so that shadow pages go out of sync.
 TEST_P(AuditSoundTest, AVmWithUnsyncPagesHasNoFindings) {
-  if (GetParam() != AuditedMmu::kShadow &&
-      GetParam() != AuditedMmu::kNestedL2) {
+  if (GetParam() != AuditedMmu::kShadow && !IsL2(GetParam())) {
     GTEST_SKIP() << "no table of the guest has a shadow page of this MMU";
   }
   AuditedGuest guest(GetParam());

@@ -371,6 +371,31 @@ TEST_P(AuditTableTest, ABrokenInvariantIsNamed) {
   EXPECT_EQ(AuditFindings(guest.vm()), "");
 }
 
+class AuditedTablesTest : public ::testing::TestWithParam<AuditedMmu> {};
+
+// The second half of INV-6: the vCPU has cached a pointer to the table of the
+// leaf, and the root leads there no more.
+TEST_P(AuditedTablesTest, ACachedTableThatIsNotLinkedIsNamed) {
+  AuditedGuest guest(GetParam());
+  const LeafPlace leaf = LastLeaf(guest);
+  SpteSlot* link = leaf.page->parent;
+  if (guest.kind() == MmuKind::kShadow) {
+    MmuWriteLocked lock(guest.state().mmu_lock, LockOp::kAge);
+    link = &leaf.page->state->parents.Entries(lock).sptep();
+  }
+  const std::function<void()> repair = Put(*link, Spte::Initial());
+  EXPECT_THAT(guest.vm().Audit().violations,
+              Contains(StartsWith("INV-6: vCPU 0 walks from a table of level 1 "
+                                  "for page")));
+  repair();
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AuditedTablesTest,
+                         ::testing::ValuesIn(kAuditedMmus), [](const auto& p) {
+                           return std::string(NameOf(p.param));
+                         });
+
 INSTANTIATE_TEST_SUITE_P(All, AuditTableTest,
                          ::testing::Combine(::testing::ValuesIn(kAuditedMmus),
                                             ::testing::Range(1, kLastInvariant +

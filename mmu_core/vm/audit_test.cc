@@ -22,6 +22,8 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/tlb/vcpu_gate.h"
 #include "mmu_core/tlb/vcpu_tlb.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -357,6 +359,50 @@ TEST_F(AuditTest, Inv6NoticesATranslationOfAFormerRoot) {
   vcpu().tlb().Insert(entry);
   EXPECT_THAT(Broken(), ElementsAre("INV-6"));
   vcpu().tlb().FlushAll();
+}
+
+TEST_F(AuditTest, Inv6NoticesAPageThatMayBeExecutedNoMore) {
+  const Spte leaf = Entry(Gfn(3), Level::k4K).Load();
+  Patch patch(Entry(Gfn(3), Level::k4K), format().WithoutExecute(leaf));
+  EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+}
+
+// The request makes the vCPU let go of obsolete roots. The current one is none,
+// so its translations stay.
+TEST_F(AuditTest, Inv6NoticesWhatARequestToFreeRootsDoesNotDrop) {
+  vcpu().gate().AddRequests(kFreeObsoleteRoots);
+  {
+    Patch patch(Entry(Gfn(3), Level::k4K),
+                Entry(Gfn(3), Level::k4K).Load().Without(spte_bits::kWrite));
+    EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+  }
+  EXPECT_TRUE(vcpu().HandleRequests());
+}
+
+TEST_F(AuditTest, Inv6NoticesAFlushThatNobodyAskedFor) {
+  vcpu().gate().AddFlush({});
+  EXPECT_THAT(Broken(), ElementsAre("INV-6"));
+  vcpu().gate().AddRequests(kTlbFlush);
+  EXPECT_THAT(Broken(), IsEmpty());
+  EXPECT_TRUE(vcpu().HandleRequests());
+}
+
+// The flush is of tables elsewhere: the vCPU keeps the pointer.
+TEST_F(AuditTest, Inv6NoticesACachedTableThatAFlushDoesNotCover) {
+  SpteSlot& link = Entry(Gfn(3), Level::k2M);
+  vcpu().gate().AddFlush({.mmu = MmuKind::kTdp,
+                          .gfns = GfnRange::Of(Gfn(8 * kMiB / kPageSize), 1),
+                          .depth = FlushDepth::kTables});
+  vcpu().gate().AddFlush({.mmu = MmuKind::kTdp,
+                          .gfns = GfnRange::Of(Gfn(0), 512),
+                          .depth = FlushDepth::kLeafs});
+  vcpu().gate().AddRequests(kTlbFlush);
+  {
+    Patch patch(link, Spte::Initial());
+    EXPECT_THAT(vm_->Audit().violations,
+                Contains(HasSubstr("walks from a table of level 1")));
+  }
+  EXPECT_TRUE(vcpu().HandleRequests());
 }
 
 // The pages of a second stage are of memslots, also if shadow pages make it.

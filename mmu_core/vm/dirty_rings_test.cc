@@ -483,9 +483,8 @@ TEST(DirtyRingsTest, TheCompanionBitmapHasWritesThatNoVcpuMade) {
   config.dirty_ring_entries = kEntries;
   config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
   config.memslots = {Slot(0, 0, kPages * kPageSize), Slot(1, 16 * kMiB, kMiB)};
-  auto created = Vm::Create(config);
-  ASSERT_TRUE(created.ok()) << created.status();
-  Vm& vm = **created;
+  const auto created = MakeVmFrom(config);
+  Vm& vm = *created;
   EXPECT_FALSE(HasBitmap(vm, 0)) << "does not log yet";
   DirtyLogConfig log;
   log.slots = {0};

@@ -194,10 +194,9 @@ TEST(FaultHandlerTest, NoPageIsLargerThanTheHardwareHas) {
     VmConfig config;
     config.max_page_level = max;
     config.memslots = {Slot(0, 0, kGiB, Level::k1G)};
-    const auto vm = Vm::Create(config);
-    ASSERT_TRUE(vm.ok());
-    Read(**vm, 5 * kMiB);
-    EXPECT_EQ(LevelOf((*vm)->state(), Gfn(5 * 256)), max);
+    const auto vm = MakeVmFrom(config);
+    Read(*vm, 5 * kMiB);
+    EXPECT_EQ(LevelOf(vm->state(), Gfn(5 * 256)), max);
   }
 }
 

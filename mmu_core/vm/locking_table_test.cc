@@ -112,9 +112,7 @@ std::unique_ptr<Vm> MakeVmFor(const Row& row) {
   config.vcpu_count = 2;
   config.memslots = {Slot(0, 0, kPages * kPageSize, Level::k2M)};
   row.configure(config);
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  EXPECT_TRUE(vm.ok()) << vm.status();
-  return *std::move(vm);
+  return MakeVmFrom(config);
 }
 
 class LockingTableTest : public ::testing::TestWithParam<Row> {

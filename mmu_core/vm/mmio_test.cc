@@ -27,9 +27,7 @@ std::unique_ptr<Vm> MakeVmWith(Change change) {
   VmConfig config;
   change(config);
   config.memslots = {Slot(0, 0, 2 * kMiB)};
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  EXPECT_TRUE(vm.ok()) << vm.status();
-  return *std::move(vm);
+  return MakeVmFrom(config);
 }
 
 VcpuStatsSnapshot StatsOf(const Vm& vm, int vcpu = 0) {

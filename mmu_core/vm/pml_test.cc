@@ -144,6 +144,7 @@ TEST_P(PmlMatrixTest, WithoutPmlWritesAreLoggedThroughW) {
   config.format = GetParam().format;
   config.ad_bits = GetParam().ad_bits;
   config.pml = GetParam().pml;
+  config.tlb = PreciseTlbs();
   config.memslots = {Slot(0, 0, 2 * kMiB)};
   absl::StatusOr<std::unique_ptr<Vm>> made = Vm::Create(config);
   if (GetParam().entries < 0) {

@@ -187,11 +187,10 @@ std::unique_ptr<Vm> MakeLoggingVmWithoutAd() {
   VmConfig config;
   config.ad_bits = VmConfig::AdBits::kOff;
   config.memslots = {Slot(0, 0, 2 * kMiB)};
-  absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config);
-  EXPECT_TRUE(vm.ok()) << vm.status();
-  Touch(**vm, GfnRange::Of(Gfn(kPage), 1));
-  EXPECT_TRUE(StartLog(**vm).ok());
-  return *std::move(vm);
+  auto vm = MakeVmFrom(config);
+  Touch(*vm, GfnRange::Of(Gfn(kPage), 1));
+  EXPECT_TRUE(StartLog(*vm).ok());
+  return vm;
 }
 
 uint64_t AgeAll(Vm& vm) {

@@ -86,7 +86,7 @@ std::unique_ptr<Vm> MakeSlotZapVm(std::vector<MemslotConfig> slots) {
   VmConfig config;
   config.slot_zap = VmConfig::SlotZap::kSlot;
   config.memslots = std::move(slots);
-  return Vm::Create(config).value();
+  return MakeVmFrom(config);
 }
 
 // Covers: SLOT-28

@@ -113,7 +113,7 @@ TEST_P(DummySlotTest, AddingAndRemovingADummySlotLosesNoAccess) {
   config.vcpu_count = 2;
   config.slot_zap = GetParam();
   config.memslots = {Slot(0, 0, 16 * kMiB, Level::k2M)};
-  auto vm = Vm::Create(config).value();
+  auto vm = testing::MakeVmFrom(config);
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> passes{0};
   std::vector<std::thread> vcpus;

@@ -68,6 +68,10 @@ class Auditor final : public AuditSink {
                 vm_.nx_huge_pages.count());
     }
     for (const auto& vcpu : vcpus_) {
+      if (vcpu->HasUnaskedFlushes()) {
+        Violation(6, "vCPU %d has flushes in its queue and no request for them",
+                  vcpu->index());
+      }
       for (const AuditedTlb& tlb : vcpu->AuditedTlbs()) CheckTlb(*vcpu, tlb);
     }
     return report_;
@@ -88,7 +92,10 @@ class Auditor final : public AuditSink {
     CheckMapping(leaf, *slot);
     if (slot->dirty_log_enabled() && leaf.spte.IsWritable() &&
         !CpuLogsNextWrite(leaf)) {
-      CheckLogged(*slot, pages, leaf.level);
+      if (const auto clean = FirstUnlogged(*slot, pages); clean.has_value()) {
+        Violation(5, "gfn 0x%x of slot %d is writable (level %d) and clean",
+                  clean->value(), slot->id, ToInt(leaf.level));
+      }
     }
   }
 
@@ -183,7 +190,7 @@ class Auditor final : public AuditSink {
   // will not be noticed. In flight is not enough: such a page is being copied,
   // and a write since its clear made it open (INV-10). With initially_set a
   // huge page may be writable as long as none of its pages was cleared.
-  void CheckLogged(const Memslot& slot, GfnRange pages, Level level) {
+  std::optional<Gfn> FirstUnlogged(const Memslot& slot, GfnRange pages) {
     const std::shared_ptr<VmDirtyLog> log =
         slot.as_id == 0 ? vm_.dirty_log.Get() : nullptr;
     const bool in_log = log != nullptr && log->log.Find(slot.id) != nullptr;
@@ -197,12 +204,9 @@ class Auditor final : public AuditSink {
                          : slot.dirty_bitmap != nullptr
                              ? slot.dirty_bitmap->Test(page)
                              : false;
-      if (!dirty) {
-        Violation(5, "gfn 0x%x of slot %d is writable (level %d) and clean",
-                  gfn.value(), slot.id, ToInt(level));
-        return;
-      }
+      if (!dirty) return gfn;
     }
+    return std::nullopt;
   }
 
   void CheckTlb(const Vcpu& vcpu, const AuditedTlb& audited) {
@@ -251,8 +255,11 @@ class Auditor final : public AuditSink {
   // were cached with it need no comparison.
   void CheckCachedTable(const Vcpu& vcpu, const AuditedTlb& audited,
                         const CachedTable& cached) {
-    if (AnyPending(audited, [](const TlbFlush& flush) {
-          return flush.CoversTables();
+    const GfnRange gfns = GfnRange::Of(Gfn(cached.first.value()),
+                                       PagesPer(ParentOf(cached.level)));
+    if (AnyPending(audited, [&](const TlbFlush& flush) {
+          return flush.CoversTables() && (audited.pages == TlbPages::kOther ||
+                                          flush.gfns.Overlaps(gfns));
         })) {
       return;
     }
@@ -313,15 +320,27 @@ class Auditor final : public AuditSink {
                 vcpu.index(), page.value());
       return false;
     }
-    if (audited.pages == TlbPages::kOther) return true;
+    // On a second stage only the MMU takes X away. Ageing without A/D bits
+    // saves it.
+    if (audited.pages == TlbPages::kGuestPhysical && entry.executable &&
+        !format.IsExecutable(format.IsAccessTracked(spte)
+                                 ? format.WithAccessRestored(spte)
+                                 : spte)) {
+      Violation(6, "vCPU %d may execute page 0x%x, the tables forbid it",
+                vcpu.index(), page.value());
+      return false;
+    }
     // If this entry still allows writes, the log must not depend on the
-    // contrary.
-    const Gfn gfn(page.value());
+    // contrary. The processor notes writes only where it sets D.
+    const Gfn gfn = entry.gfn + (page - entry.base_page);
     const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
-    const bool cpu_logs = vm_.cpu_dirty_log_entries() != 0 && !entry.dirty_set;
+    const bool cpu_logs = audited.cpu_logs && !entry.dirty_set;
     if (entry.writable && !cpu_logs && slot != nullptr &&
-        slot->dirty_log_enabled()) {
-      CheckLogged(*slot, GfnRange::Of(gfn, 1), leaf_level_);
+        slot->dirty_log_enabled() &&
+        FirstUnlogged(*slot, GfnRange::Of(gfn, 1)).has_value()) {
+      Violation(6, "vCPU %d may write page 0x%x, and gfn 0x%x is clean",
+                vcpu.index(), page.value(), gfn.value());
+      return false;
     }
     return true;
   }

@@ -27,8 +27,10 @@
 //          that maps the page.
 //   INV-6  A TLB entry that survives the last flush agrees with the tables:
 //          the current root, same frame, writable only if the SPTE is, or was
-//          until it was aged without A/D bits, dirty only if the SPTE is, and
-//          not of a clean page that is logged.
+//          until it was aged without A/D bits, executable only if the SPTE of
+//          a second stage is, dirty only if the SPTE is, and not writable if
+//          its page is clean and logged. A cached table is where a walk from
+//          the root arrives. A flush in a vCPU's queue has its request.
 //   INV-7  A root has as many references as vCPUs have to it, and in the TDP
 //          MMU one more until it is taken to be zapped (TDP-03, TDP-06); every
 //          root that a vCPU has is one of an MMU; no two valid roots of the TDP

@@ -28,6 +28,8 @@ struct AuditedTlb {
   Level level;
   const SpteFormat& format;
   TlbPages pages;
+  // The processor notes a write through an entry without D in its own log.
+  bool cpu_logs = false;
 };
 
 }  // namespace mmu

@@ -142,7 +142,12 @@ void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
   SelectContext();
   if (flush == Flush::kYes) {
     vcpu_.stats().tlb_flush.Add();
-    if (kept) tlb_.FlushContext(TagOf(*roots_.table(), root.pcid));
+    // Another root may keep translations under the same PCID.
+    if (paging_.IsLinear()) {
+      tlb_.FlushContext(TlbTag::OfPcid(root.pcid));
+    } else if (kept) {
+      tlb_.FlushContext(TlbTag::OfRoot(*roots_.table()));
+    }
     roots_.MustSync(root.pcid);
   }
   // A root that is loaded anew is flushed and synchronised.
@@ -155,9 +160,11 @@ void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
   const uint64_t translated = paging_.Translated(address);
   roots_.InvalidateAddress(*guest_, translated, nullptr);
-  if (roots_.table() == nullptr) return;
-  tlb_.InvalidatePage(TagOf(*roots_.table(), where_.pcid),
-                      PageNumberOf(translated));
+  if (paging_.IsLinear()) {
+    tlb_.Invlpg(TlbTag::OfPcid(where_.pcid), PageNumberOf(translated));
+  } else if (roots_.table() != nullptr) {
+    tlb_.Invlpg(TlbTag::OfRoot(*roots_.table()), PageNumberOf(translated));
+  }
 }
 
 void ShadowVcpu::InvalidatePageOf(uint16_t pcid, uint64_t address) {
@@ -214,25 +221,25 @@ absl::Status ShadowVcpu::LoadRoot() {
 }
 
 void ShadowVcpu::AddAuditedTlbs(const PendingFlushes& pending,
+                                bool frees_obsolete,
                                 std::vector<AuditedTlb>& tlbs) const {
-  if (roots_.table() == nullptr) return;
-  const TlbTag current = TagOf(*roots_.table(), where_.pcid);
   const auto add = [&](const PageTable& table, Level level, uint64_t id,
-                       TlbTag tag) {
+                       uint16_t pcid) {
     tlbs.push_back({.tlb = tlb_,
                     .mmu = MmuKind::kShadow,
                     .pending = pending,
-                    .tag = tag,
+                    .tag = TagOf(table, pcid),
                     .root_id = id,
                     .table = table,
                     .level = level,
                     .format = *format_,
                     .pages = pages()});
   };
-  add(*roots_.table(), roots_.level(), roots_.id(), current);
+  if (roots_.table() != nullptr && !(frees_obsolete && roots_.IsObsolete())) {
+    add(*roots_.table(), roots_.level(), roots_.id(), where_.pcid);
+  }
   for (const ShadowRoots::Kept& kept : roots_.KeptRoots()) {
-    const TlbTag tag = TagOf(kept.table, kept.pcid);
-    if (tag != current) add(kept.table, kept.level, kept.id, tag);
+    add(kept.table, kept.level, kept.id, kept.pcid);
   }
 }
 

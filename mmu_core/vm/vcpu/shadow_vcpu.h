@@ -136,8 +136,9 @@ class ShadowVcpu {
                                       : TlbPages::kGuestPhysical;
   }
   // Adds the contexts of the current and the kept roots. `pending`: the flushes
-  // that the vCPU has not carried out.
-  void AddAuditedTlbs(const PendingFlushes& pending,
+  // that the vCPU has not carried out. `frees_obsolete`: before its next access
+  // it will let go of obsolete roots.
+  void AddAuditedTlbs(const PendingFlushes& pending, bool frees_obsolete,
                       std::vector<AuditedTlb>& tlbs) const;
   // Drops the obsolete roots (kFreeObsoleteRoots), or all roots. Their
   // translations are not used any more: a root that is loaded is flushed.

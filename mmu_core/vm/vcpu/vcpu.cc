@@ -100,12 +100,15 @@ void Vcpu::FlushTlbs() {
 std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
   std::vector<AuditedTlb> tlbs;
   const uint32_t requests = gate_.pending_requests();
-  if ((requests & kFreeObsoleteRoots) != 0) return tlbs;
-  PendingFlushes pending = flushes_.Peek();
-  pending.all |= (requests & kTlbFlush) != 0 &&
-                 vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
+  // The queue is looked at only on request.
+  PendingFlushes pending;
+  if ((requests & kTlbFlush) != 0) {
+    pending = flushes_.Peek();
+    pending.all |= vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
+  }
   if (pending.all) return tlbs;
-  if (root_) {
+  const bool frees_obsolete = (requests & kFreeObsoleteRoots) != 0;
+  if (root_ && !(frees_obsolete && root_->IsInvalid())) {
     tlbs.push_back({.tlb = tlb_,
                     .mmu = MmuKind::kTdp,
                     .pending = pending,
@@ -114,9 +117,12 @@ std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
                     .table = *root_->table(),
                     .level = root_->level(),
                     .format = vm_.tdp.format(),
-                    .pages = TlbPages::kGuestPhysical});
+                    .pages = TlbPages::kGuestPhysical,
+                    .cpu_logs = vm_.cpu_dirty_log_entries() != 0});
   }
-  if (shadow_ != nullptr) shadow_->AddAuditedTlbs(pending, tlbs);
+  if (shadow_ != nullptr) {
+    shadow_->AddAuditedTlbs(pending, frees_obsolete, tlbs);
+  }
   return tlbs;
 }
 

@@ -172,9 +172,16 @@ class Vcpu {
   // Whether pages can be mapped ahead of the guest (pre_fault.h).
   bool can_pre_fault() const { return runs_on_tdp_; }
 
-  // Any thread while the vCPU is parked. The TLBs with entries that may still
-  // be used: if a pending request drops all of them, there are none.
+  // Any thread while the vCPU is parked. The TLB contexts with entries that may
+  // still be used: not those that a pending request drops before the next
+  // access.
   std::vector<AuditedTlb> AuditedTlbs() const;
+  // The same. Whether there are flushes in the queue that no request tells the
+  // vCPU to carry out.
+  bool HasUnaskedFlushes() const {
+    return (gate_.pending_requests() & kTlbFlush) == 0 &&
+           !flushes_.Peek().empty();
+  }
 
  private:
   class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
