@@ -59,6 +59,7 @@ std::string_view ToString(HookPoint point) {
       "kChosenToLink",
       "kCountToSwitch",
       "kMissingToAsk",
+      "kSequenceToCount",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

@@ -9,6 +9,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/mutex.h"
 
 namespace mmu {
@@ -54,8 +55,10 @@ void InvalidationGate::AddRange(GfnRange gfns) {
 void InvalidationGate::End() {
   MMU_CHECK(in_progress_.load(std::memory_order_relaxed) > 0);
   // The sequence changes before the count: a thread that no longer counts the
-  // invalidation must see the changed sequence.
+  // invalidation must see the changed sequence. MissingFrame::Refused looks
+  // without mmu_lock.
   sequence_.fetch_add(1, std::memory_order_release);
+  AtHook(HookPoint::kSequenceToCount);
   in_progress_.fetch_sub(1, std::memory_order_release);
   WakeWaiters();
 }

@@ -92,8 +92,10 @@ class InvalidationGate {
   bool AnyInProgress() const {
     return in_progress_.load(std::memory_order_relaxed) > 0;
   }
-  // Guesses RetryNeeded without any lock. The guess saves useless work and
-  // decides nothing (PF-22). It may be wrong either way.
+  // Guesses RetryNeeded without any lock (PF-22). A true answer may be out of
+  // date at once. A false one means that an invalidation that had begun before
+  // has ended, and that snapshot(), read afterwards, differs from one that was
+  // taken before its end.
   bool MaybeInvalidating(Gfn gfn) const {
     return in_progress_.load(std::memory_order_acquire) > 0 &&
            InProgressRange().Contains(gfn);

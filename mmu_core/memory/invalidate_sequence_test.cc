@@ -11,6 +11,8 @@
 #include "absl/time/time.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/testing/lock_trace.h"
 
 namespace mmu {
 namespace {
@@ -93,6 +95,26 @@ TEST(InvalidationGateTest, RangesOfSeveralSlotsMerge) {
   EXPECT_TRUE(gate.RetryNeeded(gate.snapshot(), Gfn(0)));
   EXPECT_TRUE(gate.RetryNeeded(gate.snapshot(), Gfn(109)));
   EXPECT_FALSE(gate.RetryNeeded(gate.snapshot(), Gfn(110)));
+}
+
+// A thread without mmu_lock that no longer counts the invalidation must see the
+// new sequence (missing_frame.h).
+// Covers: PF-26
+TEST(InvalidationGateTest, TheSequenceMovesBeforeTheInvalidationIsOver) {
+  InvalidationGate gate;
+  gate.Begin();
+  gate.AddRange(Range(10, 20));
+  const uint64_t before = gate.snapshot();
+  int seen = 0;
+  testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+    if (event.point != HookPoint::kSequenceToCount) return;
+    ++seen;
+    EXPECT_EQ(gate.snapshot(), before + 1);
+    EXPECT_TRUE(gate.MaybeInvalidating(Gfn(15)));
+  });
+  gate.End();
+  EXPECT_EQ(seen, 1);
+  EXPECT_FALSE(gate.MaybeInvalidating(Gfn(15)));
 }
 
 // Covers: PF-22

@@ -512,8 +512,10 @@ class GuestFlushTest : public ShadowRootsTest,
 
 // One vCPU writes to a table and flushes, while a fault of another vCPU makes
 // the table unsync (RACE-33). A guest's write orders nothing: the SPTE is found
-// by a relaxed load, so that only the flush's own barrier orders its look at
-// the marks after the write.
+// by a relaxed load, so that only the flush's own fence orders its look at the
+// marks after the write. On x86 the processor keeps that order by itself, so
+// this test sees a flush that looks too early in the program, not a missing
+// fence.
 // Covers: SHD-37
 TEST_P(GuestFlushTest, AfterAWriteThatNobodySawItFindsTheTable) {
   const std::atomic<bool> leave{true};

@@ -16,7 +16,7 @@
 //                                      P4  Invalidated; runs the guest
 //
 // P1, P2, I2 and I3 are sequentially consistent: either I3 sees the processor
-// run the guest, or P2 sees the new generation.
+// run the guest, or P2 sees the new generation (RACE-49).
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_L1_SHOOTDOWN_H_
 #define MMU_CORE_GUEST_HYPERVISOR_L1_SHOOTDOWN_H_

@@ -57,9 +57,10 @@ RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost)
 void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost)
     ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
 
-// Called when the log of a slot ended: harvests and frees all entries, so that
-// vCPUs that wait for room continue even if no owner is left to seal. Returns
-// the argument of FinishDirtyRingReset; its count is 0 without rings.
+// Called when the log of a slot ended and the rings were harvested: frees all
+// entries, so that vCPUs that wait for room continue even if no owner is left
+// to clear. Returns the argument of FinishDirtyRingReset; its count is 0 without
+// rings.
 RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 

@@ -52,7 +52,7 @@ absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
   {
     MutexLock lock(vm.slots.slots_lock);
     if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
-    // Stale entries; perhaps no owner is left to harvest them.
+    // Perhaps no owner is left to clear what was harvested.
     if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
   }
   FinishDirtyRingReset(vm, std::move(reset), nullptr);
@@ -79,7 +79,7 @@ absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
     if (absl::Status s = SetMemslotLocked(vm, nothing, &lost); !s.ok()) {
       return s;
     }
-    // Stale entries; perhaps no owner is left to harvest them.
+    // Perhaps no owner is left to clear what was harvested.
     reset = ReclaimDirtyRingsLocked(vm, nullptr);
     return Deleted::kYes;
   };
