@@ -40,6 +40,7 @@ using ::mmu::testing::ClearAndDeliver;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
 using ::mmu::testing::Read;

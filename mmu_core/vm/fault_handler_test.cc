@@ -24,6 +24,7 @@ using ::mmu::testing::AllMappings;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::Read;
 using ::mmu::testing::Slot;

@@ -35,6 +35,7 @@ using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakePmlVm;
 using ::mmu::testing::MakeRingVm;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::Read;
