@@ -66,7 +66,8 @@ TEST(AccessTrackingTest, TheAuditorFindsATlbThatWritesACleanAgedPage) {
   Write(*vm, kPageSize);  // after a flush the TLB has the page again
   Age(*vm);
   vm->state().vcpus[0]->tlb().Insert(stale);
-  EXPECT_THAT(AuditFindings(*vm), ::testing::HasSubstr("INV-5"));
+  EXPECT_THAT(AuditFindings(*vm),
+              ::testing::HasSubstr("INV-6: vCPU 0 may write page 0x0"));
   ForgetTlb(*vm);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
