@@ -59,6 +59,7 @@ std::string_view ToString(HookPoint point) {
       "kChosenToLink",
       "kCountToSwitch",
       "kMissingToAsk",
+      "kFlushToRequest",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

@@ -65,6 +65,7 @@ enum class HookPoint : uint8_t {
   kChosenToLink,         // recover: leaf chosen -> huge leaf linked (RACE-11)
   kCountToSwitch,        // log found without dirty pages -> switched off
   kMissingToAsk,         // frame found missing -> its lender asked (RACE-48)
+  kFlushToRequest,       // flush in a vCPU's queue -> request (RACE-5)
   // The hooks below mark one step instead of a gap, for lock traces.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // an rmap lock is contended
