@@ -26,6 +26,7 @@ std::string_view ToString(HookPoint point) {
       "kProtectToFlush",
       "kSlotToFault",
       "kFrameToLock",
+      "kSequenceToFrame",
       "kInvalidateToRequest",
       "kRootFoundToGet",
       "kNoRootToLock",

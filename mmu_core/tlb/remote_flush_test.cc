@@ -392,6 +392,34 @@ TEST(RemoteTlbTest, Race5WhoFindsTheRequestFindsTheFlush) {
   remote.RemoveVcpu(&gate);
 }
 
+// Who waits for a vCPU's exit, or finds it outside, sees what its thread has
+// done inside: the pages in its log are marked (RACE-31). For TSan.
+// Covers: DL-31
+TEST(RemoteTlbTest, Race31WhoFindsAVcpuOutsideSeesWhatItDidInside) {
+  for (const bool waits : {true, false}) {
+    VcpuGate gate;
+    RemoteTlb remote;
+    remote.AddVcpu(&gate);
+    int marked = 0;  // not atomic: the exit orders it
+    std::atomic<bool> inside{false};
+    std::thread vcpu([&] {
+      gate.EnterGuest();
+      inside.store(true, std::memory_order_release);
+      while (waits && (gate.pending_requests() & kExitGuest) == 0) {
+        std::this_thread::yield();
+      }
+      marked = 1;
+      gate.ExitGuest();
+    });
+    while (!inside.load(std::memory_order_acquire)) std::this_thread::yield();
+    while (!waits && gate.in_guest()) std::this_thread::yield();
+    EXPECT_EQ(remote.KickOut().vcpus_kicked, waits ? 1 : 0);
+    EXPECT_EQ(marked, 1);
+    vcpu.join();
+    remote.RemoveVcpu(&gate);
+  }
+}
+
 #ifndef MMU_TSAN  // TSan knows no such barrier
 
 // F1 to F3 of vcpu_gate.h. A vCPU that enters the guest at the moment of the
