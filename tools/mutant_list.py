@@ -18,7 +18,8 @@ continues the field above it. "#" begins a comment line.
               behind it. Without this field the broken text occurs once
   statement   one or more whole statements that are broken, or
   expression  an expression, or
-  text        any text; such a mutant needs a build of its own
+  text        any text, such as a declaration. "becomes" then has both, the broken
+              and the whole, and the word ACTIVE, which is true if it is broken
   becomes     what stands there instead; "nothing" for no statement
   test        a test target and a gtest filter. May be repeated: each of them
               must fail
@@ -92,6 +93,9 @@ class Mutant:
         if sum(kind in self.fields for kind in BROKEN) != 1:
             raise ListError("%s: %s has not exactly one of %s" %
                             (self.where, self.name, ", ".join(BROKEN)))
+        if self.kind == "text" and not re.search(r"\bACTIVE\b", self.new):
+            raise ListError("%s: %s has a text without ACTIVE" %
+                            (self.where, self.name))
         if bool(self.tests) == bool(self.equivalent):
             raise ListError("%s: %s has neither or both of test and equivalent"
                             % (self.where, self.name))

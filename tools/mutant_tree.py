@@ -2,7 +2,9 @@
 
 `statement` becomes `if (Active(n)) { new } else { statement }`, and an
 expression becomes `(Active(n) ? (new) : (expression))`. Active(n) is true in a
-process whose environment has MMU_MUTANT=n. So one build serves all mutants.
+process whose environment has MMU_MUTANT=n. So one build serves all mutants. The
+first time that it is true it makes the file named by MMU_MUTANT_TRACE: the tests
+have reached the mutant.
 """
 
 import os
@@ -18,6 +20,12 @@ SWITCH = """// Made by tools/mutants.
 #ifndef MMU_CORE_BASE_MUTANT_SWITCH_H_
 #define MMU_CORE_BASE_MUTANT_SWITCH_H_
 
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
 #include <cstdlib>
 
 #ifdef __clang__
@@ -31,7 +39,27 @@ inline unsigned long ReadActive() {
   return number == nullptr ? 0 : std::strtoul(number, nullptr, 10);
 }
 inline const unsigned long active = ReadActive();
-inline bool Active(unsigned long number) { return active == number; }
+inline const char* const trace = std::getenv("MMU_MUTANT_TRACE");
+inline std::atomic<bool> traced = false;
+
+// May run in a signal handler and under any lock. System calls, since TSan takes
+// a file that several threads open for an order between them.
+inline void LeaveTrace() {
+  if (traced.exchange(true, std::memory_order_relaxed)) return;
+  const int kept = errno;
+  const long fd = trace == nullptr ? -1
+                                   : syscall(SYS_openat, AT_FDCWD, trace,
+                                             O_CREAT | O_WRONLY | O_CLOEXEC,
+                                             0600);
+  if (fd >= 0) syscall(SYS_close, fd);
+  errno = kept;
+}
+
+inline bool Active(unsigned long number) {
+  if (__builtin_expect(active != number, 1)) return false;
+  if (!traced.load(std::memory_order_relaxed)) LeaveTrace();
+  return true;
+}
 
 }  // namespace mmu_mutants
 
@@ -95,9 +123,16 @@ def render(sites, text, start, end):
     for site in sites:
         parts.append(text[start:site.start])
         old = render(site.inner, text, site.start, site.end)
+        alone = site.mutants[0].kind == "text"
+        if alone and (site.inner or len(site.mutants) > 1):
+            raise mutant_list.ListError(
+                "%s: a text can be broken in one way only" %
+                site.mutants[0].where)
         for mutant in site.mutants:
             active = "::mmu_mutants::Active(%dul)" % mutant.number
-            if mutant.kind == "expression":
+            if mutant.kind == "text":
+                old = re.sub(r"\bACTIVE\b", active, mutant.new)
+            elif mutant.kind == "expression":
                 old = "(%s ? (%s) : (%s))" % (active, mutant.new, old)
             else:
                 old = "{ if (%s) { %s } else { %s\n} }" % (active, mutant.new,
@@ -105,13 +140,6 @@ def render(sites, text, start, end):
         parts.append(old)
         start = site.end
     return "".join(parts) + text[start:end]
-
-
-def replace(mutant, text):
-    """The source with the mutant alone, without a switch."""
-    start, end = mutant_list.place_of(mutant,
-                                      mutant_list.without_comments(text))
-    return text[:start] + mutant.new + text[end:]
 
 
 def add_dependency(build, sources):
@@ -154,7 +182,7 @@ def make(root, tree, mutants):
     """Makes or refreshes the copy in `tree`. Writes only what has changed."""
     of_file = {}
     for mutant in mutants:
-        if mutant.kind != "text" and not mutant.equivalent:
+        if not mutant.equivalent:
             of_file.setdefault(mutant.get("file"), []).append(mutant)
     changed = {SWITCH_PATH: SWITCH}
     sources = {pathlib.PurePath("mmu_core/base"): []}

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs tools/mutants on a small tree, and checks this one's list."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -42,17 +43,25 @@ cc_test(
     srcs = ["a_test.cc"],
 )
 """
-# Stands for Bazel: "builds" programs that act on the mutant's number. The
-# first fails with mutant "caught", the second with none and at once.
+# Stands for Bazel: "builds" a program that does what its filter and the
+# mutant's number say. `broken` is what a test does that runs the broken code.
 BAZEL = """#!/bin/sh
 echo "$@" >> calls
 mkdir -p out/mmu_core/base
 ln -sfn out bazel-bin
 cat > out/mmu_core/base/a_test <<'END'
 #!/bin/sh
+broken() { : > "$MMU_MUTANT_TRACE"; }
+case "$MMU_MUTANT $1" in
+  %(caught)d*Start*) broken; exit 1;;
+esac
 echo '[ RUN      ] ATest.One'
 case "$MMU_MUTANT $1" in
-  %d*) echo '[  FAILED  ] ATest.One (0 ms)'; exit 1;;
+  %(caught)d*Passes*) broken;;
+  %(caught)d*Hangs*) broken; exec sleep 100;;
+  %(caught)d*Dies*) broken; kill -SEGV $$;;
+  %(caught)d*Elsewhere*) echo '[  FAILED  ] ATest.One (0 ms)'; exit 1;;
+  %(caught)d*) broken; echo '[  FAILED  ] ATest.One (0 ms)'; exit 1;;
   *Bad*) exit 1;;
   *None*) exit 0;;
 esac
@@ -61,6 +70,7 @@ END
 chmod +x out/mmu_core/base/a_test
 """
 TEST = "test       //mmu_core/base:a_test *"
+PLACE = "statement  two(x);"
 
 
 def mutant_of(fields, name="m"):
@@ -101,6 +111,7 @@ class ListTest(unittest.TestCase):
                 (("statement  a;\n  expression b", "y", TEST), "exactly one"),
                 (("statement  a;", "y", "hang       caught"), "neither or"),
                 (("statement  a;", "y", TEST + "\n  equivalent so"), "or both"),
+                (("text       a;", "b;", TEST), "without ACTIVE"),
                 (("statement  a;", "", TEST), "no becomes")):
             with self.assertRaisesRegex(mutant_list.ListError, error):
                 mutant_of(fields).check()
@@ -137,6 +148,14 @@ class TreeTest(unittest.TestCase):
             self.weave(mutant_of(("statement  one(x); two(x);", "a;", TEST)),
                        mutant_of(("statement  two(x); return x", "b", TEST)))
 
+    def test_a_text_says_itself_what_is_broken(self):
+        text = mutant_of(("text       one(x);", "if (!ACTIVE) one(x);", TEST))
+        woven = self.weave(text)
+        self.assertIn("  if (!::mmu_mutants::Active(%dul)) one(x);\n"
+                      % text.number, woven)
+        with self.assertRaisesRegex(mutant_list.ListError, "one way only"):
+            self.weave(text, mutant_of(("text       one(x);", "ACTIVE;", TEST)))
+
     def test_only_the_rule_of_the_source_gets_the_dependency(self):
         edited = mutant_tree.add_dependency(BUILD, ["a.cc"])
         self.assertEqual(edited.count("mutant_switch"), 1)
@@ -156,8 +175,8 @@ class RunTest(unittest.TestCase):
         self.write("mmu_core/base/BUILD.bazel", BUILD)
         self.caught = self.entry("caught", "nothing", TEST)
         bazel = pathlib.Path(directory.name) / "bazel"
-        bazel.write_text(BAZEL % mutant_of(("statement  a;", "b;", TEST),
-                                           "caught").number)
+        bazel.write_text(BAZEL % {"caught": mutant_of((PLACE, "b;", TEST),
+                                                      "caught").number})
         bazel.chmod(0o755)
         self.bazel = str(bazel)
 
@@ -167,7 +186,7 @@ class RunTest(unittest.TestCase):
         path.write_text(text)
 
     def entry(self, name, becomes, test):
-        return ENTRY % (name, "statement  two(x);", becomes, test)
+        return ENTRY % (name, PLACE, becomes, test)
 
     def tool(self, entries, *options):
         self.write("tools/mutants.d/group.txt", "\n".join(entries))
@@ -182,6 +201,78 @@ class RunTest(unittest.TestCase):
         self.assertRegex(result.stdout, "caught +caught by ATest.One\n1 caught")
         woven = (self.scratch / "tree/mmu_core/base/a.cc").read_text()
         self.assertIn("mmu_mutants::Active", woven)
+
+    def run_of(self, *name_and_more):
+        """Runs "caught" with the tests that are named, none kept before."""
+        (self.scratch / "results.json").unlink(missing_ok=True)
+        tests = [TEST[:-1] + text for text in name_and_more]
+        return self.tool([self.entry("caught", "x;", "\n  ".join(tests))],
+                         "--run", "--least-seconds", "1")
+
+    def kept(self):
+        path = self.scratch / "results.json"
+        return json.loads(path.read_text()).get("caught")
+
+    def test_a_failure_that_did_not_reach_the_mutant_is_no_verdict(self):
+        result = self.run_of("Elsewhere")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stdout, "caught +NOT RUN: .* failed without "
+                         "reaching the mutant: ATest.One\n0 caught")
+        self.assertIsNone(self.kept())
+
+    def test_a_failure_before_any_test_is_no_verdict(self):
+        result = self.run_of("Start")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stdout, "caught +NOT RUN: .* failed before a "
+                         "test began: the program's start, exit code 1")
+        self.assertIsNone(self.kept())
+
+    def test_a_test_that_does_not_end_is_no_verdict(self):
+        result = self.run_of("Hangs")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stdout, "caught +NOT RUN: .* did not end")
+        self.assertIsNone(self.kept())
+
+    def test_a_test_that_does_not_end_may_be_a_failure(self):
+        result = self.run_of("Hangs\n  hang       caught")
+        self.assertEqual(result.returncode, 0, result.stdout)
+        self.assertRegex(result.stdout, "caught +caught by ATest.One, which "
+                         "did not end")
+        self.assertTrue(self.kept()["caught"])
+
+    def test_a_death_by_a_signal_is_a_failure(self):
+        result = self.run_of("Dies")
+        self.assertEqual(result.returncode, 0, result.stdout)
+        self.assertRegex(result.stdout,
+                         "caught +caught by ATest.One, signal 11")
+
+    def test_each_test_that_is_named_has_to_fail(self):
+        result = self.run_of("One", "Passes")
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stdout, "caught +SURVIVED: //mmu_core/base:"
+                         "a_test Passes passed, 1 tests\n0 caught")
+        result = self.run_of("One", "Dies")
+        self.assertRegex(result.stdout, "caught by ATest.One and ATest.One, s")
+
+    def test_a_test_that_passes_without_reaching_the_mutant_is_named(self):
+        result = self.tool([self.entry("other", "x;", TEST)], "--run")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("passed, 1 tests, none of which reached it",
+                      result.stdout)
+
+    def test_a_spoilt_file_of_results_is_ignored(self):
+        self.scratch.mkdir()
+        for spoilt in ('{"caught": {"sta', "[]", ""):
+            (self.scratch / "results.json").write_text(spoilt)
+            result = self.tool([self.caught], "--run")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertTrue(self.kept()["caught"])
+
+    def test_an_error_of_the_tool_does_not_look_like_a_survivor(self):
+        self.scratch.write_text("no folder")
+        result = self.tool([self.caught], "--run")
+        self.assertEqual(result.returncode, 2)
+        self.assertRegex(result.stderr, "^error: FileExistsError: .*\n$")
 
     def test_what_no_test_notices_survives(self):
         result = self.tool([self.caught, self.entry("other", "x;", TEST)],

@@ -32,6 +32,7 @@ enum class HookPoint : uint8_t {
   kProtectToFlush,       // W cleared -> TLBs flushed (RACE-12)
   kSlotToFault,          // memslot found -> used (RACE-13)
   kFrameToLock,          // frame resolved -> mmu_lock (RACE-9)
+  kSequenceToFrame,      // invalidation sequence read -> frame found (RACE-9)
   kInvalidateToRequest,  // roots invalid -> vCPUs notified (RACE-8)
   kRootFoundToGet,       // root found in the list -> reference (RACE-10)
   kNoRootToLock,         // no root found -> mutex of the list (TDP-02)
@@ -66,6 +67,7 @@ enum class HookPoint : uint8_t {
   kCountToSwitch,        // log found without dirty pages -> switched off
   kMissingToAsk,         // frame found missing -> its lender asked (RACE-48)
   kSequenceToCount,      // end: sequence moved -> count lowered (RACE-48)
+  kFlushToRequest,       // flush in a vCPU's queue -> request (RACE-5)
   // The hooks below mark one step instead of a gap, for lock traces.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // an rmap lock is contended

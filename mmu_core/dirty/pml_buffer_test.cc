@@ -20,11 +20,11 @@ std::vector<uint64_t> Entries(const PmlBuffer& buffer) {
 TEST(PmlBufferTest, EntriesAreAddressesOfPagesAndComeOutOldestFirst) {
   PmlBuffer buffer;
   EXPECT_TRUE(buffer.empty());
-  buffer.Log(Gpa(0x3008));
+  buffer.Log(Gpa(0x2008));
   buffer.Log(Gpa(0x1fff));
   buffer.Log(Gpa(0x3000));
   EXPECT_EQ(buffer.count(), 3);
-  EXPECT_THAT(Entries(buffer), ElementsAre(0x3000, 0x1000, 0x3000));
+  EXPECT_THAT(Entries(buffer), ElementsAre(0x2000, 0x1000, 0x3000));
   buffer.Reset();
   EXPECT_TRUE(buffer.empty());
   EXPECT_THAT(Entries(buffer), ElementsAre());

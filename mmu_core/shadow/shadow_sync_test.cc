@@ -59,6 +59,15 @@ class ShadowSyncTest : public ::testing::Test, protected GuestTablesFixture {
   bool SyncBelow(ShadowSync::MayYield may_yield = ShadowSync::MayYield::kNo) {
     return sync_.SyncChildren(lock_, context(), root_, may_yield, nullptr);
   }
+  // More pages than one batch has.
+  void MakeTwentyUnsync() {
+    for (int i = 0; i < 20; ++i) {
+      ShadowPageState& table =
+          Page(kTable + 1 + static_cast<uint64_t>(i), RoleAt(1));
+      Link(directory_, 1 + i, table);
+      MarkUnsync(table);
+    }
+  }
   Spte Entry() { return page_.EntryAt(7).Load(); }
 
   const SpteFormat& ept_ = SpteFormat::Ept();
@@ -297,12 +306,7 @@ TEST_F(ShadowSyncTest, WhatCannotBeBroughtInStepIsZapped) {
 
 // Covers: SHD-34
 TEST_F(ShadowSyncTest, WhoMayNotYieldStopsBetweenBatchesIfOthersWait) {
-  for (int i = 0; i < 20; ++i) {
-    ShadowPageState& table =
-        Page(kTable + 1 + static_cast<uint64_t>(i), RoleAt(1));
-    Link(directory_, 1 + i, table);
-    MarkUnsync(table);
-  }
+  MakeTwentyUnsync();
   const auto unsync = [&] { return ShadowCounters::Get(stats().mmu_unsync); };
   {
     std::thread waiter(
@@ -314,6 +318,20 @@ TEST_F(ShadowSyncTest, WhoMayNotYieldStopsBetweenBatchesIfOthersWait) {
     EXPECT_EQ(unsync(), 0u);
     WithoutLock([&] { waiter.join(); });
   }
+}
+
+// Covers: SHD-34
+TEST_F(ShadowSyncTest, WhoWaitsGetsTheLockBetweenTwoBatches) {
+  MakeTwentyUnsync();
+  uint64_t unsync = 99;
+  std::thread waiter([&] {
+    MmuWriteLocked wanted(mmu_lock_, LockOp::kNotifier);
+    unsync = ShadowCounters::Get(stats().mmu_unsync);
+  });
+  while (!lock_.NeedYield()) std::this_thread::yield();
+  EXPECT_TRUE(SyncBelow(ShadowSync::MayYield::kYes));
+  WithoutLock([&] { waiter.join(); });
+  EXPECT_EQ(unsync, 4u) << "after one batch";
 }
 
 // Covers: ROLE-35

@@ -251,6 +251,7 @@ TEST_F(ShadowZapTest, AWholeVmIsZappedByItsGeneration) {
   EXPECT_EQ(pages_.in_use(), 2u) << "the root and the new page";
   EXPECT_FALSE(fresh.IsInvalid());
   EXPECT_TRUE(root.IsInvalid());
+  EXPECT_TRUE(pages_.set().IsObsolete(root));
   EXPECT_FALSE(AskedToFreeRoots()) << "vCPUs were asked before";
   PutRoot(root);
 

@@ -46,7 +46,9 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
           ++a;
           ++b;
         } else {
-          MmuReadLocked locked(lock, LockOp::kFault, nullptr);
+          // A fault has a slot of its own; others count in the lock's word.
+          MmuReadLocked locked(lock, i % 2 == 0 ? LockOp::kFault : LockOp::kAge,
+                               nullptr);
           if (a != b) ++torn;
         }
       }
@@ -57,6 +59,66 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_EQ(a, kThreads * kRounds / 4);
   EXPECT_EQ(b, a);
   EXPECT_FALSE(lock.IsContended());
+}
+
+// Two holds of which one writes, with nothing but the lock to order them. For
+// TSan.
+TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
+  enum Hold { kFault, kReader, kWriter };
+  for (const Hold first : {kFault, kReader, kWriter}) {
+    for (const Hold second : {kFault, kReader, kWriter}) {
+      if (first != kWriter && second != kWriter) continue;
+      MmuLock lock;
+      int value = 0;  // not atomic
+      const auto hold = [&](Hold how) {
+        if (how == kWriter) {
+          MmuWriteLocked locked(lock, LockOp::kZap);
+          ++value;
+        } else {
+          MmuReadLocked locked(lock,
+                               how == kFault ? LockOp::kFault : LockOp::kAge);
+          EXPECT_LE(value, 1);
+        }
+      };
+      std::atomic<bool> over{false};
+      std::thread other([&] {
+        hold(first);
+        over.store(true, std::memory_order_relaxed);
+      });
+      while (!over.load(std::memory_order_relaxed)) std::this_thread::yield();
+      hold(second);
+      other.join();
+    }
+  }
+}
+
+// A writer takes the lock after the fault has announced itself, and before the
+// fault looks.
+// Covers: LCK-04
+TEST(MmuLockTest, Race19AFaultThatHasAnnouncedItselfIsSeen) {
+  MmuLock lock;
+  std::atomic<bool> writer_is_in{false};
+  std::atomic<bool> fault_is_in{false};
+  std::thread writer;
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kFaultToLook || writer.joinable()) return;
+      writer = std::thread([&] {
+        MmuWriteLocked locked(lock, LockOp::kZap);
+        writer_is_in = true;
+        testing::Await("the fault queues, or holds the lock beside the writer",
+                       [&] { return lock.IsContended() || fault_is_in; });
+        EXPECT_FALSE(fault_is_in);
+        writer_is_in = false;
+      });
+      testing::Await("the writer waits for the fault, or holds the lock",
+                     [&] { return lock.IsContended() || writer_is_in; });
+    });
+    MmuReadLocked locked(lock, LockOp::kFault);
+    fault_is_in = true;
+    EXPECT_FALSE(writer_is_in);
+  }
+  writer.join();
 }
 
 #ifndef MMU_TSAN  // TSan knows no such barrier

@@ -281,6 +281,23 @@ TEST(TdpRecoverTest, EmptyTablesBelowAGibibyteGoOneByOne) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// The flush says that a table went, although the table had no leaf.
+// Covers: TDP-52, TLB-10
+TEST(TdpRecoverTest, NoVcpuKeepsAPointerToAnEmptyTableThatWent) {
+  auto vm = MakeVm({Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly)});
+  const GfnRange block = GfnRange::Of(Gfn(k2MPages), k2MPages);
+  Read(*vm, 0);
+  Split(*vm, block);
+  vm->state().vcpus[0]->tlb().FlushAll();
+  Read(*vm, k2MPages * kPageSize);  // caches the table
+  ZapLeafs(*vm, block);
+  const uint64_t tables = vm->Stats().table_pages;
+  Recover(*vm, block);
+  EXPECT_EQ(vm->Stats().table_pages, tables - 1);
+  vm->state().vcpus[0]->HandleRequests();
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // Returns whether `gfn` is mapped in `root` at this moment. A walk that is in a
 // table while recovery freezes it meets a frozen entry, where a processor would
 // fault. Such a table is no longer linked, so a new walk from the root finds

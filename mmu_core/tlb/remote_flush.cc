@@ -59,6 +59,7 @@ FlushResult RemoteTlb::Ask(uint32_t bits, const TlbFlush* flush) {
   for (VcpuGate* gate : vcpus_) {
     // In this order: a vCPU that finds the request finds the flush.
     if (flush != nullptr) gate->AddFlush(*flush);
+    AtHook(HookPoint::kFlushToRequest);
     gate->AddRequests(bits);
   }
   // Also orders this thread's SPTE changes before the walks of a vCPU that is

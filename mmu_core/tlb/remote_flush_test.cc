@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/flush_metrics.h"
@@ -18,6 +19,7 @@
 #include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/rounds.h"
+#include "mmu_core/tlb/flush_queue.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_tag.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -363,6 +365,60 @@ TEST(RemoteTlbTest, AVcpuPublishesItsModeAndItsAccessBeforeItLooks) {
   EXPECT_EQ(gate.Section() % 2, 0u) << "nobody waits for it";
   gate.ExitGuest();
   EXPECT_EQ(looks, 1);
+}
+
+// A vCPU that took the request without the flush would find an empty queue, and
+// nothing would ask it to look again.
+// Covers: TLB-11, TLB-12
+TEST(RemoteTlbTest, Race5WhoFindsTheRequestFindsTheFlush) {
+  VcpuGate gate;
+  FlushQueue queue;
+  gate.set_flush_queue(&queue);
+  RemoteTlb remote;
+  remote.AddVcpu(&gate);
+  size_t found = 0;
+  const auto meet_requests = [&] {
+    if ((gate.TakeRequests() & kTlbFlush) != 0) found += queue.Take().count;
+  };
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point == HookPoint::kFlushToRequest) meet_requests();
+    });
+    remote.Flush(MmuKind::kTdp, FlushScope::kRange, FlushReason::kZap,
+                 {.gfns = GfnRange::Of(Gfn(7), 1)}, nullptr);
+  }
+  meet_requests();
+  EXPECT_EQ(found, 1u);
+  remote.RemoveVcpu(&gate);
+}
+
+// Who waits for a vCPU's exit, or finds it outside, sees what its thread has
+// done inside: the pages in its log are marked (RACE-31). For TSan.
+// Covers: DL-31
+TEST(RemoteTlbTest, Race31WhoFindsAVcpuOutsideSeesWhatItDidInside) {
+  for (int round = 0; round < 200; ++round) {
+    const bool waits = round % 2 == 0;
+    VcpuGate gate;
+    RemoteTlb remote;
+    remote.AddVcpu(&gate);
+    int marked = 0;  // not atomic: the exit orders it
+    std::atomic<bool> inside{false};
+    std::thread vcpu([&] {
+      gate.EnterGuest();
+      inside.store(true, std::memory_order_relaxed);
+      while (waits && (gate.pending_requests() & kExitGuest) == 0) {
+        std::this_thread::yield();
+      }
+      marked = 1;
+      gate.ExitGuest();
+    });
+    while (!inside.load(std::memory_order_relaxed)) std::this_thread::yield();
+    while (!waits && gate.in_guest()) std::this_thread::yield();
+    EXPECT_EQ(remote.KickOut().vcpus_kicked, waits ? 1 : 0);
+    EXPECT_EQ(marked, 1);
+    vcpu.join();
+    remote.RemoveVcpu(&gate);
+  }
 }
 
 #ifndef MMU_TSAN  // TSan knows no such barrier

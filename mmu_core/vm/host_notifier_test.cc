@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -402,6 +403,22 @@ TEST(HostNotifierTest, AFaultUnderWayDuringTheChangeSeesIt) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// The same change before the fault has found the page. The fault has the
+// sequence from before the change, so it does not trust what it finds.
+// Covers: PF-21
+TEST(HostNotifierTest, Race9AChangeBetweenTheSequenceAndTheFrameIsSeen) {
+  auto vm = MakeTwoSlots();
+  Interleaving threads;
+  int result = 0;
+  threads.Add("fault", [&] { result = ErrnoOfWrite(*vm, 20 * kPageSize, 7); });
+  threads.RunTo("fault", HookPoint::kSequenceToFrame);
+  SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 20, 21),
+                HostAccess::kReadOnly);
+  threads.RunToEnd("fault");
+  EXPECT_EQ(result, EFAULT);
+  EXPECT_EQ(AuditFindings(*vm), "");
+}
+
 // RACE-24: the faulting page and the range lie in one host page. A huge mapping
 // would let the guest write to both.
 // Covers: TST-50
@@ -423,9 +440,8 @@ TEST(HostNotifierTest, AFaultBesideTheChangeDoesNotMapOverIt) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// The zap may drop the lock in the middle.
-// Covers: TDP-38, PF-27
-TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
+// The zap may drop the lock in the middle, so faults are told before it begins.
+void ExpectInvalidatedDuring(const std::function<void(Vm&)>& zap_page_4) {
   auto vm = MakeVm({Slot(0, 0, 4 * kMiB, Level::k2M)});
   Write(*vm, 0);
   const InvalidationGate& gate = vm->state().invalidations;
@@ -437,9 +453,24 @@ TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
     EXPECT_TRUE(gate.MaybeInvalidating(Gfn(511)));
     EXPECT_FALSE(gate.MaybeInvalidating(Gfn(512)));
   });
-  ZapGfnRange(vm->state(), 0, GfnRange::Of(Gfn(4), 1));
+  zap_page_4(*vm);
   EXPECT_EQ(seen, 1);
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
+}
+
+// Covers: TDP-38, PF-27
+TEST(HostNotifierTest, WhileFramesAreZappedNothingIsMappedBesideThem) {
+  ExpectInvalidatedDuring(
+      [](Vm& vm) { ZapGfnRange(vm.state(), 0, GfnRange::Of(Gfn(4), 1)); });
+}
+
+// Covers: TDP-39, PF-27
+TEST(HostNotifierTest, WhileTheHostUnmapsNothingIsMappedBesideIt) {
+  ExpectInvalidatedDuring([](Vm& vm) {
+    const HvaRange range = HostPagesOf(vm, 0, 4, 5);
+    InvalidateRangeStart(vm.state(), range, MayYield::kYes);
+    InvalidateRangeEnd(vm.state(), range);
+  });
 }
 
 // Faults on a slot that is being deleted are held back until it is gone.

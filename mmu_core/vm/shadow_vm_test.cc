@@ -334,6 +334,28 @@ TEST_F(PagedTest, ARootWhereThereIsNoMemoryFaults) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
+// Covers: SLOT-22
+TEST_F(PagedTest, WhileASwapGoesOnNoMmioSpteIsMade) {
+  MapAndPage(0x400000, kGiB);
+  auto& state = vm_->state();
+  uint64_t generation = 0;
+  {
+    RcuReadGuard rcu;
+    generation = state.slots.Active(0).generation();
+  }
+  const auto set_generation = [&](uint64_t value) {
+    MutexLock lock(state.slots.slots_lock);
+    state.slots.SetGenerationForTest(0, value);
+  };
+  set_generation(generation | kGenerationInProgress);
+  uint64_t word = 0;
+  ASSERT_EQ(Access(0x400000, AccessKind::kRead, &word),
+            GuestCpu::Outcome::kDone);
+  EXPECT_EQ(word, ~uint64_t{0});
+  EXPECT_EQ(vm_->VcpuStats()[0].pf_mmio_spte_created, 0u);
+  set_generation(generation);
+}
+
 // Covers: PF-24, PF-35
 TEST_F(PagedTest, AVirtualPageWithoutMemoryIsADevice) {
   MapAndPage(0x400000, kGiB);

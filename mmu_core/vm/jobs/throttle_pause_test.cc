@@ -49,6 +49,11 @@ TEST(ThrottlePauseTest, WhatTookLongEnoughNeedsNone) {
               absl::ZeroDuration(), ThrottleLimit::kPause);
 }
 
+TEST(ThrottlePauseTest, APauseIsNeverNegative) {
+  ExpectPause(SomeChunk(), {.min_pause = -5 * kMs}, absl::ZeroDuration(),
+              ThrottleLimit::kPause);
+}
+
 TEST(ThrottlePauseTest, TheLongestWins) {
   Throttle throttle{.max_pages_per_second = 51200,
                     .min_pause = 2 * kMs,

@@ -11,6 +11,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/frame_lender.h"
 #include "mmu_core/memory/invalidate_sequence.h"
@@ -19,8 +20,8 @@
 
 namespace mmu {
 
-// Sets the invalidation sequence, the frame and the frame's writability in
-// `fault` (PF-20..23). Returns false in three cases:
+// Sets the frame and its writability in `fault` (PF-20, PF-23). Returns false
+// in three cases:
 //
 //   `*error` is set           the fault fails with FAILED_PRECONDITION
 //                             HOST_READ_ONLY (EFAULT), for the code that runs
@@ -29,14 +30,8 @@ namespace mmu {
 //   otherwise                 retry the fault
 //
 // REQUIRES: fault.slot is set, in the caller's RCU section.
-inline bool ResolveFrame(const InvalidationGate& invalidations,
-                         PageFault& fault, MissingFrame& missing,
-                         absl::Status* error) {
-  // The order matters: first the sequence, then the frame (PF-21). An
-  // invalidation that ends in between changes the sequence. One that is still
-  // going on is seen under the lock.
-  fault.invalidate_sequence = invalidations.snapshot();
-  if (invalidations.MaybeInvalidating(fault.gfn)) return false;
+inline bool FindFrame(const InvalidationGate& invalidations, PageFault& fault,
+                      MissingFrame& missing, absl::Status* error) {
   fault.pfn = fault.slot->PfnOf(fault.gfn);
   fault.map_writable =
       fault.slot->readonly() ? HostWritable::kNo : HostWritable::kYes;
@@ -66,6 +61,19 @@ inline bool ResolveFrame(const InvalidationGate& invalidations,
     if (state == FrameState::kReadOnly) fault.map_writable = HostWritable::kNo;
   }
   return true;
+}
+
+// As FindFrame; also sets the invalidation sequence (PF-21, PF-22).
+inline bool ResolveFrame(const InvalidationGate& invalidations,
+                         PageFault& fault, MissingFrame& missing,
+                         absl::Status* error) {
+  // The order matters: first the sequence, then the frame. An invalidation that
+  // ends in between changes the sequence. One that is still going on is seen
+  // under the lock.
+  fault.invalidate_sequence = invalidations.snapshot();
+  if (invalidations.MaybeInvalidating(fault.gfn)) return false;
+  AtHook(HookPoint::kSequenceToFrame);
+  return FindFrame(invalidations, fault, missing, error);
 }
 
 // Returns whether the fault is a write to a guest's page table that stays
