@@ -37,6 +37,7 @@
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/stress/changing_regions.h"
+#include "tests/stress/device.h"
 #include "tests/stress/guest_threads.h"
 #include "tests/stress/nested_guest.h"
 #include "tests/stress/paged_guest.h"
@@ -87,6 +88,7 @@ class Round {
         result_.faults += vcpu.pf_taken;
       }
     }
+    device_.reset();
     vm_.reset();
     RcuBarrier();
     if (const uint64_t left = TablePool::Process().tables_out();
@@ -119,6 +121,9 @@ class Round {
     config.root_levels = config_.root_levels;
     config.vcpu_count = config_.vcpus;
     config.dirty_ring_entries = config_.dirty_ring_entries;
+    if (config_.has_device()) {
+      config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
+    }
     config.mmio_caching = config_.mmio_caching;
     config.slot_zap = config_.slot_zap;
     config.tlb = config_.tlb;
@@ -129,7 +134,17 @@ class Round {
     }
     absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_);
     Must("create the VM", vm.status());
-    if (vm.ok()) vm_ = *std::move(vm);
+    if (!vm.ok()) return;
+    vm_ = *std::move(vm);
+    if (config_.has_device()) {
+      device_ = std::make_unique<Device>(vm_->state().slots, DevicePages());
+    }
+  }
+
+  // Guests that write whole pages, such as tables, leave these pages alone.
+  GfnRange DevicePages() const {
+    const Gfn end(kMigratedPages);
+    return {has_programs() ? end - kDevicePages : Gfn(0), end};
   }
 
   void RunThreads() {
@@ -138,7 +153,7 @@ class Round {
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
-    const GpaSpace stable = GpaSpace::Create({spaces.stable}).value();
+    const GpaSpace stable = ProgramSpace(spaces.stable);
     if (config_.mmu == MmuMode::kNested && config_.smp == Smp::kYes) {
       auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
       nested = one.get();
@@ -169,13 +184,25 @@ class Round {
     guest_ = nullptr;
   }
 
+  // The memory of a guest with programs.
+  GpaSpace ProgramSpace(GfnRange stable) const {
+    if (device_ == nullptr || !has_programs()) {
+      return GpaSpace::Create({stable}).value();
+    }
+    return GpaSpace::Create({{stable.start, DevicePages().start},
+                             {DevicePages().end, stable.end}})
+        .value();
+  }
+
   void RunPhase(uint64_t phase) {
     const MonotonicTime end = MonotonicTime::Now() + config_.duration / kPhases;
     std::vector<std::thread> threads;
     using Step = void (Round::*)(std::mt19937_64&);
     uint64_t salt = 0;
-    for (const Step step : {&Round::Migrate, &Round::Disturb, &Round::Disturb,
-                            &Round::ChangeSlots}) {
+    std::vector<Step> steps = {&Round::Migrate, &Round::Disturb,
+                               &Round::Disturb, &Round::ChangeSlots};
+    if (device_ != nullptr) steps.push_back(&Round::DeviceWrite);
+    for (const Step step : steps) {
       ++salt;
       threads.emplace_back([this, salt, phase, step, end] {
         std::mt19937_64 random((config_.seed * kPhases + phase) * 16 + salt);
@@ -345,6 +372,10 @@ class Round {
       if (std::memcmp(&copy[at], &now[at], kPageSize) == 0) continue;
       Fail(absl::StrFormat("lost dirty page: page %d of slot 0 differs", page));
       return;
+    }
+    if (device_ == nullptr) return;
+    if (const std::string lost = device_->CheckCopy(copy); !lost.empty()) {
+      Fail(lost);
     }
   }
 
@@ -605,6 +636,14 @@ class Round {
     Count(Operation::kClearOther);
   }
 
+  void DeviceWrite(std::mt19937_64& random) {
+    if (const std::string wrong = device_->Write(random); !wrong.empty()) {
+      Fail(wrong);
+    }
+    Count(Operation::kDeviceWrite);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+  }
+
   void ChangeSlots(std::mt19937_64& random) {
     const int which = static_cast<int>(random() % place_.size());
     const int place = static_cast<int>(random() % kPlaces);
@@ -651,8 +690,10 @@ class Round {
    public:
     explicit PausedGuest(Round& round) : round_(round), lock_(round.pause_mu_) {
       if (round_.guest_ != nullptr) round_.guest_->Pause();
+      if (round_.device_ != nullptr) round_.device_->Hold();
     }
     ~PausedGuest() {
+      if (round_.device_ != nullptr) round_.device_->Release();
       if (round_.guest_ != nullptr) round_.guest_->Resume();
     }
 
@@ -697,6 +738,7 @@ class Round {
   // The number of the log's owner. Each takeover increments it.
   std::atomic<uint32_t> owner_ = 1;
   std::unique_ptr<Vm> vm_;
+  std::unique_ptr<Device> device_;  // null if there is none
   GuestThreads* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};
   // Used by the thread that changes slots: the places of slots 2 and 3.
