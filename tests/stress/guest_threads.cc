@@ -63,14 +63,20 @@ bool GuestThreads::AwaitRingRoom(Vcpu& vcpu) {
   return true;
 }
 
-void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
+bool GuestThreads::ForgetsUnasked() const {
   const TlbOptions& tlb = vm_.config().tlb;
-  if (tlb.flushes == TlbOptions::Flushes::kPrecise &&
-      tlb.evictions == TlbOptions::Evictions::kNever) {
-    return;
-  }
+  return tlb.flushes == TlbOptions::Flushes::kWhole ||
+         tlb.evictions == TlbOptions::Evictions::kRandom;
+}
+
+void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
+  if (!ForgetsUnasked()) return;
   vcpu.tlb().FlushAll();
   if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
+}
+
+void GuestThreads::ReleaseRootUnasked(Vcpu& vcpu) const {
+  if (ForgetsUnasked()) vcpu.ReleaseRoot();
 }
 
 Vcpu& GuestThreads::VcpuAt(int index) { return *vm_.state().vcpus[index]; }

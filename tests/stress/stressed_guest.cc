@@ -43,9 +43,8 @@ void StressedGuest::Run(int index) {
     }
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // Flush as hardware and a hypervisor do now and then.
     if (random() % 256 == 0) FlushUnasked(vcpu);
-    if (random() % 1024 == 0) vcpu.ReleaseRoot();
+    if (random() % 1024 == 0) ReleaseRootUnasked(vcpu);
     if (well && maps_ahead && random() % 64 == 0) {
       well = PreFault(index, random);
     }
