@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
@@ -50,6 +51,7 @@ void GuestThreads::WaitOutside(Vcpu& vcpu) {
 bool GuestThreads::AwaitRingRoom(Vcpu& vcpu) {
   CountRingFull();
   Outside(vcpu, [&] {
+    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
     while (vcpu.dirty_ring()->SoftFull()) {
       // At the end of the round no other thread empties the rings.
       if (stopping()) {

@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
@@ -32,6 +33,7 @@
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
@@ -57,6 +59,9 @@ constexpr int kPhases = 4;
 // nowhere.
 constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
 constexpr int kPlaces = 2;
+// Slot 4, which is stable, is the only one with room for a page of 1 GiB.
+constexpr GfnRange kHugeRange =
+    GfnRange::Of(Gfn(8 * kGiB / kPageSize), kGiB / kPageSize);
 
 class Round {
  public:
@@ -64,6 +69,10 @@ class Round {
 
   bool has_programs() const {
     return config_.mmu == MmuMode::kShadow || config_.mmu == MmuMode::kNested;
+  }
+
+  bool has_huge_range() const {
+    return config_.host_page_level == Level::k1G && !has_programs();
   }
 
   RoundResult Run() {
@@ -129,6 +138,10 @@ class Round {
     config.tlb = config_.tlb;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
+    if (has_huge_range()) {
+      config.memslots.push_back(
+          SlotConfig(4, kHugeRange.start, kHugeRange.pages()));
+    }
     if (config_.nx_huge_pages) {
       Must("switch the NX mitigation on", nx_.SetNxHugePages("force"));
     }
@@ -150,6 +163,7 @@ class Round {
   void RunThreads() {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
+        .huge = has_huge_range() ? kHugeRange : GfnRange(),
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
@@ -387,6 +401,12 @@ class Round {
                         1 + random() % (kMigratedPages + kOtherPages - start));
   }
 
+  // Sometimes the range where a page of 1 GiB may be mapped.
+  GfnRange RandomOrHugeRange(std::mt19937_64& random) const {
+    if (has_huge_range() && random() % 8 == 0) return kHugeRange;
+    return RandomRange(random);
+  }
+
   void Disturb(std::mt19937_64& random) {
     // A guest with programs does more work per access, so give it time.
     if (has_programs()) {
@@ -398,11 +418,11 @@ class Round {
       case 1:
         // Recovery is refused while slot 0 logs.
         static_cast<void>(
-            vm_->RecoverHugePages({RandomRange(random)}, nullptr));
+            vm_->RecoverHugePages({RandomOrHugeRange(random)}, nullptr));
         return Count(Operation::kRecover);
       case 2:
       case 3:
-        Must("age", vm_->Age(RandomRange(random),
+        Must("age", vm_->Age(RandomOrHugeRange(random),
                              random() % 2 == 0 ? AgeMode::kTest
                                                : AgeMode::kTestAndClear,
                              nullptr)
@@ -429,14 +449,40 @@ class Round {
     }
   }
 
+  // Some of these make the split wait for less than a millisecond per step.
+  static Throttle RandomThrottle(std::mt19937_64& random) {
+    Throttle throttle;
+    throttle.max_lock_hold =
+        absl::Microseconds(10 + static_cast<int>(random() % 200));
+    switch (random() % 16) {
+      case 0:
+        throttle.min_pause = absl::Microseconds(100);
+        break;
+      case 1:
+        throttle.max_pages_per_second = 1'000'000;
+        break;
+      case 2:
+        throttle.max_flushes_per_second = 10'000;
+        break;
+      case 3:
+        throttle.max_vcpu_stall_ratio = 0.5;
+        break;
+      default:
+        break;
+    }
+    return throttle;
+  }
+
   void Split(std::mt19937_64& random) {
     SplitRequest request;
-    request.ranges = {RandomRange(random)};
+    const GfnRange range = RandomOrHugeRange(random);
+    request.ranges = {range};
     request.order =
         random() % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
-    request.target = random() % 4 == 0 ? Level::k2M : Level::k4K;
-    request.throttle.max_lock_hold =
-        absl::Microseconds(10 + static_cast<int>(random() % 200));
+    // 1 GiB of small pages would take the whole round.
+    request.target =
+        range == kHugeRange || random() % 4 == 0 ? Level::k2M : Level::k4K;
+    request.throttle = RandomThrottle(random);
     const absl::StatusOr<std::shared_ptr<SplitJob>> job =
         SplitJob::Create(vm_->state(), request);
     if (!Must("make a split", job.status())) return;
@@ -487,7 +533,7 @@ class Round {
     {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
-      // No slot is large enough for a mapping of 1 GiB.
+      // Neither slot is large enough for a mapping of 1 GiB.
       const uint64_t unit =
           config_.host_page_level == Level::k4K ? 1 : PagesPer(Level::k2M);
       const uint64_t units = slot->npages / unit;
