@@ -162,5 +162,30 @@ TEST_P(SmpL1Test, WhatOneVcpuTookAwayIsGoneOnTheOther) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
+// As above. The TLBs keep the right to write until they are told.
+TEST_P(SmpL1Test, ARightThatOneVcpuTookAwayIsGoneOnTheOther) {
+  using Rights = L1Hypervisor::Rights;
+  L1(1).Select(0);
+  for (const Rights rights : {Rights::kRead, Rights::kReadExec}) {
+    uint64_t word = 7;
+    ASSERT_TRUE(L1(0).AccessGranting(Gpa(0), AccessKind::kWrite, &word).ok());
+    ASSERT_TRUE(L1(1).Access(Gpa(0), AccessKind::kWrite, &word).ok());
+    L1(1).Rest();
+    const uint64_t exits = L1(1).stats().exits;
+    const uint64_t invalidations = L1(1).stats().invalidations;
+    ASSERT_TRUE(L1(0).Protect(Gpa(0), kPageSize, rights).ok());
+
+    word = 8;
+    EXPECT_TRUE(absl::IsPermissionDenied(
+        L1(1).Access(Gpa(0), AccessKind::kWrite, &word)));
+    EXPECT_EQ(L1(1).stats().exits, exits + 1);
+    EXPECT_EQ(L1(1).stats().invalidations, invalidations + 1);
+    ASSERT_TRUE(L1(1).Access(Gpa(0), AccessKind::kRead, &word).ok());
+    EXPECT_EQ(word, 7u);
+    L1(1).Rest();
+    EXPECT_EQ(AuditFindings(*vm_), "");
+  }
+}
+
 }  // namespace
 }  // namespace mmu::testing

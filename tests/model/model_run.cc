@@ -22,6 +22,7 @@
 #include "mmu_core/guest/random.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/testing/mmu_mode_names.h"
+#include "tests/model/file_digest.h"
 #include "tests/model/model_config.h"
 #include "tests/model/operation.h"
 #include "tests/model/progress.h"
@@ -38,6 +39,7 @@ ABSL_FLAG(std::string, mmu, "",
 ABSL_FLAG(std::string, state, "",
           "File that keeps the progress. If it exists, the run continues where "
           "it was. Empty: none.");
+ABSL_FLAG(bool, restart, false, "Begin anew, whatever --state has.");
 ABSL_FLAG(double, minutes, 0,
           "Stop after the block that ends after so many minutes. 0: do not.");
 ABSL_FLAG(uint64_t, block_operations, 20'000,
@@ -234,6 +236,42 @@ bool ReadFlags(ShardOfRun* run, absl::optional<MmuMode>* mmu) {
   return true;
 }
 
+// Continues what --state has. False: it belongs to something else, which was
+// printed.
+bool Continue(const std::string& file, Progress* progress) {
+  const absl::StatusOr<std::string> binary = DigestOfFile("/proc/self/exe");
+  if (!binary.ok()) {
+    std::fprintf(stderr, "%s\n", binary.status().ToString().c_str());
+    return false;
+  }
+  progress->binary = *binary;
+  if (absl::GetFlag(FLAGS_restart)) return true;
+  const absl::StatusOr<Progress> kept = ReadProgress(file);
+  if (absl::IsNotFound(kept.status())) return true;
+  if (!kept.ok()) {
+    std::fprintf(stderr, "%s\n", kept.status().ToString().c_str());
+    return false;
+  }
+  if (kept->run != progress->run) {
+    std::fprintf(stderr,
+                 "--state=%s is of another run: seed, shard, mmu or "
+                 "block_operations differ\n",
+                 file.c_str());
+    return false;
+  }
+  // A sum of operations says something about one program only.
+  if (kept->binary != *binary) {
+    std::fprintf(stderr,
+                 "--state=%s is of another program: the binary that wrote it "
+                 "has the digest %s, this one has %s; give another --state "
+                 "(run_shards: --dir), or begin anew with --restart\n",
+                 file.c_str(), kept->binary.c_str(), binary->c_str());
+    return false;
+  }
+  *progress = *kept;
+  return true;
+}
+
 int Main() {
   Progress progress;
   absl::optional<MmuMode> mmu;
@@ -242,21 +280,7 @@ int Main() {
     return ModelRun(progress, mmu).RunOne(static_cast<uint64_t>(block));
   }
   const std::string file = absl::GetFlag(FLAGS_state);
-  if (!file.empty()) {
-    const absl::StatusOr<Progress> kept = ReadProgress(file);
-    if (kept.ok() && kept->run != progress.run) {
-      std::fprintf(stderr,
-                   "--state=%s is of another run: seed, shard, mmu or "
-                   "block_operations differ\n",
-                   file.c_str());
-      return kWrongUse;
-    }
-    if (!kept.ok() && !absl::IsNotFound(kept.status())) {
-      std::fprintf(stderr, "%s\n", kept.status().ToString().c_str());
-      return kWrongUse;
-    }
-    if (kept.ok()) progress = *kept;
-  }
+  if (!file.empty() && !Continue(file, &progress)) return kWrongUse;
   return ModelRun(progress, mmu).RunAll();
 }
 

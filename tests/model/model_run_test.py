@@ -90,6 +90,39 @@ class ModelRunTest(unittest.TestCase):
         self.assertEqual(code, 2, output)
         self.assertIn("is of another run", output)
 
+    def test_progress_of_another_binary_is_refused(self):
+        state, other = self.folder / "state", self.folder / "model_run"
+        # A byte behind the end: another file that does the same.
+        other.write_bytes(RUN.read_bytes() + b"x")
+        other.chmod(0o755)
+        flags = ["--operations=1000", "--state=%s" % state, *SMALL]
+        self.assertEqual(run(RUN, *flags)[0], 0)
+        before = numbers(state)
+        code, output = run(other, *flags)
+        self.assertEqual(code, 2, output)
+        self.assertIn("%s is of another program" % state, output)
+        binary = re.search(r"^binary (\w{16})$", state.read_text(),
+                           re.MULTILINE).group(1)
+        digests = re.search(r"digest (\w{16}), this one has (\w{16});", output)
+        self.assertEqual(digests.group(1), binary)
+        self.assertNotEqual(digests.group(2), binary)
+        self.assertIn("--restart", output)
+        self.assertEqual(numbers(state), before)
+
+        code, output = run(other, "--restart", *flags)
+        self.assertEqual(code, 0, output)
+        self.assertIn("2 blocks, 1000 operations", output)
+        self.assertIn("binary " + digests.group(2), numbers(state))
+
+    def test_progress_of_an_unknown_binary_is_refused(self):
+        state = self.folder / "state"
+        flags = ["--operations=500", "--state=%s" % state, *SMALL]
+        run(RUN, *flags)
+        state.write_text(re.sub(r"binary .*\n", "", state.read_text()))
+        code, output = run(RUN, *flags)
+        self.assertEqual(code, 2, output)
+        self.assertIn("digest unknown", output)
+
     def test_wrong_flags_are_refused(self):
         for flag in ("--mmu=none", "--shard=2/2", "--shard=1",
                      "--block_operations=0", "--check_every=0"):
@@ -142,6 +175,19 @@ class RunShardsTest(unittest.TestCase):
         code, output = run(*self.command("1e12", "--minutes=0.02"))
         self.assertEqual(code, 3, output)
         self.assertGreater(int(re.findall(r"all +(\d+)", output)[-1]), done)
+
+    def test_begins_anew_when_it_is_told_to(self):
+        other = self.folder / "model_run"
+        other.write_bytes(RUN.read_bytes() + b"x")
+        other.chmod(0o755)
+        self.assertEqual(run(*self.command("1e4"))[0], 0)
+        new = ["--binary=%s" % other]
+        code, output = run(*self.command("1e4", *new))
+        self.assertEqual(code, 2, output)
+        self.assertIn("is of another program", output)
+        code, output = run(*self.command("1e4", *new, "--restart"))
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"all +10000\n")
 
     def test_starts_a_killed_process_again(self):
         process = subprocess.Popen(

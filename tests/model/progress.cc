@@ -16,13 +16,18 @@
 namespace mmu::testing {
 namespace {
 
+// In files that were written before the binary was noted, too.
+constexpr char kUnknown[] = "unknown";
+
 std::string ToText(const Progress& progress) {
   const ShardOfRun& run = progress.run;
   std::string text = absl::StrFormat(
       "seed %d\nshard %d\nshards %d\nmmu %s\nblock_operations %d\n"
-      "blocks_done %d\n",
+      "binary %s\nblocks_done %d\n",
       run.seed, run.shard, run.shards, run.mmu.empty() ? "all" : run.mmu,
-      run.block_operations, progress.blocks_done);
+      run.block_operations,
+      progress.binary.empty() ? kUnknown : progress.binary,
+      progress.blocks_done);
   for (size_t i = 0; i < Progress::kModes; ++i) {
     const char* const name = ToString(static_cast<MmuMode>(i));
     absl::StrAppendFormat(&text, "operations.%s %d\ncpu_seconds.%s %.3f\n",
@@ -58,6 +63,8 @@ absl::StatusOr<Progress> ReadProgress(const std::string& file) {
                   .shards = number("shards"),
                   .mmu = values["mmu"] == "all" ? "" : values["mmu"],
                   .block_operations = number("block_operations")};
+  const std::string& binary = values["binary"];
+  progress.binary = binary.empty() ? kUnknown : binary;
   progress.blocks_done = number("blocks_done");
   for (size_t i = 0; i < Progress::kModes; ++i) {
     const char* const name = ToString(static_cast<MmuMode>(i));

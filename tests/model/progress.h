@@ -30,6 +30,7 @@ struct Progress {
   static constexpr size_t kModes = 4;
 
   ShardOfRun run;
+  std::string binary;        // the digest of the program that did it all
   uint64_t blocks_done = 0;  // of this shard
   // By MmuMode.
   std::array<uint64_t, kModes> operations{};

@@ -21,6 +21,7 @@ TEST(ProgressTest, IsReadAsItWasWritten) {
                   .shards = 7,
                   .mmu = "nested",
                   .block_operations = 20'000};
+  progress.binary = "0123456789abcdef";
   progress.blocks_done = 5;
   progress.operations = {1, 2, 3, 4};
   progress.cpu_seconds = {0.5, 0, 2, 3.25};
@@ -31,6 +32,7 @@ TEST(ProgressTest, IsReadAsItWasWritten) {
   const absl::StatusOr<Progress> read = ReadProgress(file);
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->run, progress.run);
+  EXPECT_EQ(read->binary, progress.binary);
   EXPECT_EQ(read->blocks_done, 6u);
   EXPECT_EQ(read->operations, progress.operations);
   EXPECT_EQ(read->cpu_seconds, progress.cpu_seconds);

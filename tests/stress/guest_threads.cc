@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
@@ -50,6 +51,7 @@ void GuestThreads::WaitOutside(Vcpu& vcpu) {
 bool GuestThreads::AwaitRingRoom(Vcpu& vcpu) {
   CountRingFull();
   Outside(vcpu, [&] {
+    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
     while (vcpu.dirty_ring()->SoftFull()) {
       // At the end of the round no other thread empties the rings.
       if (stopping()) {
@@ -63,14 +65,20 @@ bool GuestThreads::AwaitRingRoom(Vcpu& vcpu) {
   return true;
 }
 
-void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
+bool GuestThreads::ForgetsUnasked() const {
   const TlbOptions& tlb = vm_.config().tlb;
-  if (tlb.flushes == TlbOptions::Flushes::kPrecise &&
-      tlb.evictions == TlbOptions::Evictions::kNever) {
-    return;
-  }
+  return tlb.flushes == TlbOptions::Flushes::kWhole ||
+         tlb.evictions == TlbOptions::Evictions::kRandom;
+}
+
+void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
+  if (!ForgetsUnasked()) return;
   vcpu.tlb().FlushAll();
   if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
+}
+
+void GuestThreads::ReleaseRootUnasked(Vcpu& vcpu) const {
+  if (ForgetsUnasked()) vcpu.ReleaseRoot();
 }
 
 Vcpu& GuestThreads::VcpuAt(int index) { return *vm_.state().vcpus[index]; }

@@ -66,10 +66,12 @@ class GuestThreads {
   void WaitOutside(Vcpu& vcpu);
   bool AwaitRingRoom(Vcpu& vcpu);
   void Report(const std::string& text);
-  // Called on the vCPU thread outside of the guest: empties the vCPU's TLBs, as
-  // hardware and a hypervisor do now and then. Not if these TLBs forget only
-  // what they are told to.
+  // Called on the vCPU thread outside of the guest, where hardware and a
+  // hypervisor drop translations now and then: empties the vCPU's TLBs, or
+  // releases its root, which does that too. Neither does anything if these TLBs
+  // forget only what they are told to.
   void FlushUnasked(Vcpu& vcpu) const;
+  void ReleaseRootUnasked(Vcpu& vcpu) const;
 
   void CountAccesses(uint64_t n) { Add(accesses_, n); }
   void CountEmulated() { Add(emulated_, 1); }
@@ -77,6 +79,7 @@ class GuestThreads {
   void CountRingFull() { Add(ring_full_, 1); }
 
  private:
+  bool ForgetsUnasked() const;
   static void Add(std::atomic<uint64_t>& counter, uint64_t n) {
     counter.fetch_add(n, std::memory_order_relaxed);
   }

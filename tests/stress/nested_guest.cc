@@ -172,7 +172,7 @@ void NestedGuest::Run(int index) {
     vcpu.ExitGuest();
     CountAccesses(kBatch);
     if (random() % 1024 == 0) FlushUnasked(vcpu);
-    if (random() % 4096 == 0) vcpu.ReleaseRoot();
+    if (random() % 4096 == 0) ReleaseRootUnasked(vcpu);
   }
   if (status.ok()) status = programs.Verify();
   programs.l1().Rest();

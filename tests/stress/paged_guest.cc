@@ -199,7 +199,7 @@ void PagedGuest::Run(int index) {
     vcpu.ExitGuest();
     CountAccesses(kBatch);
     if (random() % 1024 == 0) FlushUnasked(vcpu);
-    if (random() % 4096 == 0) vcpu.ReleaseRoot();
+    if (random() % 4096 == 0) ReleaseRootUnasked(vcpu);
   }
   if (status.ok()) status = system->program->Verify();
   // CANCELLED: a vCPU of the same kernel reports the cause.

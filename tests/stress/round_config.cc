@@ -66,6 +66,12 @@ TlbOptions ChooseTlb(uint64_t seed) {
   return tlb;
 }
 
+// As ChooseTlb.
+bool ChooseCompanionBitmap(uint64_t seed) {
+  std::mt19937_64 random(~seed ^ 0x646576696365);
+  return random() % 2 == 0;
+}
+
 std::string_view DescribeTlb(const TlbOptions& tlb) {
   if (tlb.flushes == TlbOptions::Flushes::kWhole) return ", whole TLBs";
   return tlb.evictions == TlbOptions::Evictions::kRandom
@@ -131,6 +137,7 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
     config.dirty_ring_entries = 1024;
   }
   config.tlb = ChooseTlb(seed);
+  config.companion_bitmap = ChooseCompanionBitmap(seed);
   return config;
 }
 
@@ -149,7 +156,8 @@ std::string Describe(const RoundConfig& config) {
       config.vcpus,
       config.dirty_ring_entries == 0
           ? "bitmaps"
-          : absl::StrCat("rings of ", config.dirty_ring_entries),
+          : absl::StrCat("rings of ", config.dirty_ring_entries,
+                         config.has_device() ? " and companion bitmaps" : ""),
       config.mmio_caching == VmConfig::MmioCaching::kYes ? ""
                                                          : ", no MMIO SPTEs",
       config.nx_huge_pages ? ", NX huge pages" : "",

@@ -20,6 +20,9 @@ namespace mmu::stress {
 // and not migrated. A guest with page tables of its own uses only these slots.
 inline constexpr uint64_t kMigratedPages = 4096;
 inline constexpr uint64_t kOtherPages = 2048;
+// The last pages of slot 0, which such a guest leaves to a device if there is
+// one.
+inline constexpr uint64_t kDevicePages = 64;
 
 // Whether one kernel or one L1 hypervisor runs on all vCPUs of a guest with
 // page tables of its own, or each vCPU has its own.
@@ -39,6 +42,9 @@ struct RoundConfig {
   Level host_page_level = Level::k2M;
   int vcpus = 3;
   uint32_t dirty_ring_entries = 0;  // 0: the logs are bitmaps
+  // With rings: whether there are companion bitmaps, and a device whose writes
+  // they note.
+  bool companion_bitmap = false;
   VmConfig::MmioCaching mmio_caching = VmConfig::MmioCaching::kYes;
   VmConfig::SlotZap slot_zap = VmConfig::SlotZap::kAll;
   absl::Duration duration = absl::Seconds(2);
@@ -53,6 +59,10 @@ struct RoundConfig {
   // At each start of a migration, let the next table of a guest become writable
   // without marking its shadow page as unsync.
   bool skip_unsync = false;
+
+  bool has_device() const {
+    return companion_bitmap && dirty_ring_entries != 0;
+  }
 };
 // A configuration that depends only on the arguments. The seed decides what
 // they leave open.

@@ -28,6 +28,8 @@ std::string_view ToString(Operation operation) {
       return "log on/off";
     case Operation::kClearOther:
       return "clear";
+    case Operation::kDeviceWrite:
+      return "device write";
     case Operation::kSlotCreate:
       return "slot create";
     case Operation::kSlotDelete:

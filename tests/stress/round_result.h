@@ -14,18 +14,19 @@ namespace mmu::stress {
 
 // The work of the threads beside the vCPUs.
 enum class Operation : uint8_t {
-  kMigrate,     // start a log, copy all, harvest some rounds, compare, stop
-  kHarvest,     // one seal, clear and copy of a migration
-  kSplit,       // a paced split of a random range
-  kRecover,     // recover huge pages
-  kAge,         // test and clear, or test, a random range
-  kZap,         // zap leaves without the guest's knowledge
-  kInvalidate,  // the host takes pages away and brings them back
-  kProtect,     // the host makes pages read-only for a while
-  kResetRings,  // harvest dirty rings, or not, and reset them
-  kChangeNx,    // NX mitigation on or off, or its recovery's pace
-  kLogOther,    // start or stop the log of another slot
-  kClearOther,  // seal and clear that slot
+  kMigrate,      // start a log, copy all, harvest some rounds, compare, stop
+  kHarvest,      // one seal, clear and copy of a migration
+  kSplit,        // a paced split of a random range
+  kRecover,      // recover huge pages
+  kAge,          // test and clear, or test, a random range
+  kZap,          // zap leaves without the guest's knowledge
+  kInvalidate,   // the host takes pages away and brings them back
+  kProtect,      // the host makes pages read-only for a while
+  kResetRings,   // harvest dirty rings, or not, and reset them
+  kChangeNx,     // NX mitigation on or off, or its recovery's pace
+  kLogOther,     // start or stop the log of another slot
+  kClearOther,   // seal and clear that slot
+  kDeviceWrite,  // a device writes to pages of slot 0, without a vCPU
   kSlotCreate,
   kSlotDelete,
   kSlotMove,
@@ -33,7 +34,7 @@ enum class Operation : uint8_t {
   kChangeLimit,  // change the limit of shadow pages
   kAudit,        // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 18;
+inline constexpr int kOperations = 19;
 std::string_view ToString(Operation operation);
 
 // Of L2 guests that run on all processors of an L1 hypervisor.

@@ -123,8 +123,8 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
       sum.recycled);
   std::printf(
       "nested guests: %lu shadow pages zapped, %lu of them recycled, %lu "
-      "tables freed by L1, %lu switches to a kept root, %lu to another, %lu "
-      "invalidations by L1, %lu of them for another vCPU\n",
+      "tables freed by L1, %lu switches to a kept root, %lu switches to a "
+      "missed root, %lu invalidations by L1, %lu of them for another vCPU\n",
       sum.nested_zapped, sum.nested_recycled, sum.nested.tables_freed,
       sum.nested.kept_roots, sum.nested.missed_roots, sum.nested.invalidations,
       sum.nested.interrupts);

@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
@@ -32,11 +33,13 @@
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
+#include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/stress/changing_regions.h"
+#include "tests/stress/device.h"
 #include "tests/stress/guest_threads.h"
 #include "tests/stress/nested_guest.h"
 #include "tests/stress/paged_guest.h"
@@ -56,6 +59,9 @@ constexpr int kPhases = 4;
 // nowhere.
 constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
 constexpr int kPlaces = 2;
+// Slot 4, which is stable, is the only one with room for a page of 1 GiB.
+constexpr GfnRange kHugeRange =
+    GfnRange::Of(Gfn(8 * kGiB / kPageSize), kGiB / kPageSize);
 
 class Round {
  public:
@@ -63,6 +69,10 @@ class Round {
 
   bool has_programs() const {
     return config_.mmu == MmuMode::kShadow || config_.mmu == MmuMode::kNested;
+  }
+
+  bool has_huge_range() const {
+    return config_.host_page_level == Level::k1G && !has_programs();
   }
 
   RoundResult Run() {
@@ -87,6 +97,7 @@ class Round {
         result_.faults += vcpu.pf_taken;
       }
     }
+    device_.reset();
     vm_.reset();
     RcuBarrier();
     if (const uint64_t left = TablePool::Process().tables_out();
@@ -119,26 +130,44 @@ class Round {
     config.root_levels = config_.root_levels;
     config.vcpu_count = config_.vcpus;
     config.dirty_ring_entries = config_.dirty_ring_entries;
+    if (config_.has_device()) {
+      config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
+    }
     config.mmio_caching = config_.mmio_caching;
     config.slot_zap = config_.slot_zap;
     config.tlb = config_.tlb;
     config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
                        SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
+    if (has_huge_range()) {
+      config.memslots.push_back(
+          SlotConfig(4, kHugeRange.start, kHugeRange.pages()));
+    }
     if (config_.nx_huge_pages) {
       Must("switch the NX mitigation on", nx_.SetNxHugePages("force"));
     }
     absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_);
     Must("create the VM", vm.status());
-    if (vm.ok()) vm_ = *std::move(vm);
+    if (!vm.ok()) return;
+    vm_ = *std::move(vm);
+    if (config_.has_device()) {
+      device_ = std::make_unique<Device>(vm_->state().slots, DevicePages());
+    }
+  }
+
+  // Guests that write whole pages, such as tables, leave these pages alone.
+  GfnRange DevicePages() const {
+    const Gfn end(kMigratedPages);
+    return {has_programs() ? end - kDevicePages : Gfn(0), end};
   }
 
   void RunThreads() {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
+        .huge = has_huge_range() ? kHugeRange : GfnRange(),
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
-    const GpaSpace stable = GpaSpace::Create({spaces.stable}).value();
+    const GpaSpace stable = ProgramSpace(spaces.stable);
     if (config_.mmu == MmuMode::kNested && config_.smp == Smp::kYes) {
       auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
       nested = one.get();
@@ -169,13 +198,25 @@ class Round {
     guest_ = nullptr;
   }
 
+  // The memory of a guest with programs.
+  GpaSpace ProgramSpace(GfnRange stable) const {
+    if (device_ == nullptr || !has_programs()) {
+      return GpaSpace::Create({stable}).value();
+    }
+    return GpaSpace::Create({{stable.start, DevicePages().start},
+                             {DevicePages().end, stable.end}})
+        .value();
+  }
+
   void RunPhase(uint64_t phase) {
     const MonotonicTime end = MonotonicTime::Now() + config_.duration / kPhases;
     std::vector<std::thread> threads;
     using Step = void (Round::*)(std::mt19937_64&);
     uint64_t salt = 0;
-    for (const Step step : {&Round::Migrate, &Round::Disturb, &Round::Disturb,
-                            &Round::ChangeSlots}) {
+    std::vector<Step> steps = {&Round::Migrate, &Round::Disturb,
+                               &Round::Disturb, &Round::ChangeSlots};
+    if (device_ != nullptr) steps.push_back(&Round::DeviceWrite);
+    for (const Step step : steps) {
       ++salt;
       threads.emplace_back([this, salt, phase, step, end] {
         std::mt19937_64 random((config_.seed * kPhases + phase) * 16 + salt);
@@ -346,6 +387,10 @@ class Round {
       Fail(absl::StrFormat("lost dirty page: page %d of slot 0 differs", page));
       return;
     }
+    if (device_ == nullptr) return;
+    if (const std::string lost = device_->CheckCopy(copy); !lost.empty()) {
+      Fail(lost);
+    }
   }
 
   // --- Other operations during a migration ---
@@ -354,6 +399,12 @@ class Round {
     const uint64_t start = random() % (kMigratedPages + kOtherPages);
     return GfnRange::Of(Gfn(start),
                         1 + random() % (kMigratedPages + kOtherPages - start));
+  }
+
+  // Sometimes the range where a page of 1 GiB may be mapped.
+  GfnRange RandomOrHugeRange(std::mt19937_64& random) const {
+    if (has_huge_range() && random() % 8 == 0) return kHugeRange;
+    return RandomRange(random);
   }
 
   void Disturb(std::mt19937_64& random) {
@@ -367,11 +418,11 @@ class Round {
       case 1:
         // Recovery is refused while slot 0 logs.
         static_cast<void>(
-            vm_->RecoverHugePages({RandomRange(random)}, nullptr));
+            vm_->RecoverHugePages({RandomOrHugeRange(random)}, nullptr));
         return Count(Operation::kRecover);
       case 2:
       case 3:
-        Must("age", vm_->Age(RandomRange(random),
+        Must("age", vm_->Age(RandomOrHugeRange(random),
                              random() % 2 == 0 ? AgeMode::kTest
                                                : AgeMode::kTestAndClear,
                              nullptr)
@@ -398,14 +449,40 @@ class Round {
     }
   }
 
+  // Some of these make the split wait for less than a millisecond per step.
+  static Throttle RandomThrottle(std::mt19937_64& random) {
+    Throttle throttle;
+    throttle.max_lock_hold =
+        absl::Microseconds(10 + static_cast<int>(random() % 200));
+    switch (random() % 16) {
+      case 0:
+        throttle.min_pause = absl::Microseconds(100);
+        break;
+      case 1:
+        throttle.max_pages_per_second = 1'000'000;
+        break;
+      case 2:
+        throttle.max_flushes_per_second = 10'000;
+        break;
+      case 3:
+        throttle.max_vcpu_stall_ratio = 0.5;
+        break;
+      default:
+        break;
+    }
+    return throttle;
+  }
+
   void Split(std::mt19937_64& random) {
     SplitRequest request;
-    request.ranges = {RandomRange(random)};
+    const GfnRange range = RandomOrHugeRange(random);
+    request.ranges = {range};
     request.order =
         random() % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
-    request.target = random() % 4 == 0 ? Level::k2M : Level::k4K;
-    request.throttle.max_lock_hold =
-        absl::Microseconds(10 + static_cast<int>(random() % 200));
+    // 1 GiB of small pages would take the whole round.
+    request.target =
+        range == kHugeRange || random() % 4 == 0 ? Level::k2M : Level::k4K;
+    request.throttle = RandomThrottle(random);
     const absl::StatusOr<std::shared_ptr<SplitJob>> job =
         SplitJob::Create(vm_->state(), request);
     if (!Must("make a split", job.status())) return;
@@ -456,7 +533,7 @@ class Round {
     {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
-      // No slot is large enough for a mapping of 1 GiB.
+      // Neither slot is large enough for a mapping of 1 GiB.
       const uint64_t unit =
           config_.host_page_level == Level::k4K ? 1 : PagesPer(Level::k2M);
       const uint64_t units = slot->npages / unit;
@@ -605,6 +682,14 @@ class Round {
     Count(Operation::kClearOther);
   }
 
+  void DeviceWrite(std::mt19937_64& random) {
+    if (const std::string wrong = device_->Write(random); !wrong.empty()) {
+      Fail(wrong);
+    }
+    Count(Operation::kDeviceWrite);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+  }
+
   void ChangeSlots(std::mt19937_64& random) {
     const int which = static_cast<int>(random() % place_.size());
     const int place = static_cast<int>(random() % kPlaces);
@@ -651,8 +736,10 @@ class Round {
    public:
     explicit PausedGuest(Round& round) : round_(round), lock_(round.pause_mu_) {
       if (round_.guest_ != nullptr) round_.guest_->Pause();
+      if (round_.device_ != nullptr) round_.device_->Hold();
     }
     ~PausedGuest() {
+      if (round_.device_ != nullptr) round_.device_->Release();
       if (round_.guest_ != nullptr) round_.guest_->Resume();
     }
 
@@ -697,6 +784,7 @@ class Round {
   // The number of the log's owner. Each takeover increments it.
   std::atomic<uint32_t> owner_ = 1;
   std::unique_ptr<Vm> vm_;
+  std::unique_ptr<Device> device_;  // null if there is none
   GuestThreads* guest_ = nullptr;
   ChangingRegions regions_{kChangingStart};
   // Used by the thread that changes slots: the places of slots 2 and 3.

@@ -1,12 +1,18 @@
-// Runs the stress program for a minute, and checks that it detects injected
-// faults.
+// Runs the stress program for a minute, and checks that it reaches what it is
+// for and detects injected faults.
 
 #include <sys/wait.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
+#include <regex>
 #include <string>
+#include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -36,6 +42,35 @@ Output RunProgram(const std::string& args) {
   return output;
 }
 
+// The number in a summary that `pattern` finds, such as "(\d+) accesses".
+uint64_t NumberIn(const std::string& text, const std::string& pattern) {
+  std::smatch match;
+  uint64_t number = 0;
+  if (!std::regex_search(text, match, std::regex(pattern)) ||
+      !absl::SimpleAtoi(match[1].str(), &number)) {
+    ADD_FAILURE() << "no '" << pattern << "' in: " << text;
+  }
+  return number;
+}
+
+// Runs the program for some seconds, or longer on a slow machine, and requires
+// that none of these numbers is 0.
+void ExpectReached(const std::string& args,
+                   const std::vector<std::string>& numbers) {
+  for (const char* minutes : {"0.05", "0.5", "2"}) {
+    const Output output = RunProgram(args + " --seed=1 --minutes=" + minutes);
+    ASSERT_EQ(output.exit_code, 0) << output.text;
+    std::vector<std::string> missing;
+    for (const std::string& number : numbers) {
+      if (NumberIn(output.text, number) == 0) missing.push_back(number);
+    }
+    if (missing.empty()) return;
+    if (minutes != std::string("2")) continue;
+    ADD_FAILURE() << "still 0: " << absl::StrJoin(missing, ", ") << ":\n"
+                  << output.text;
+  }
+}
+
 // Covers: STAT-41
 TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
   const char* minutes = std::getenv("STRESS_MINUTES");
@@ -43,6 +78,31 @@ TEST(StressTest, NothingIsLostOrStaleAndEveryInvariantHolds) {
       RunProgram(std::string("--minutes=") + (minutes ? minutes : "1"));
   EXPECT_EQ(output.exit_code, 0) << output.text;
   EXPECT_THAT(output.text, HasSubstr("no violation"));
+  // A counter that never moves is of code that no round reaches.
+  const size_t unmoved = output.text.find("counters that did not move");
+  ASSERT_NE(unmoved, std::string::npos) << output.text;
+  std::cout << output.text.substr(unmoved) << std::flush;
+}
+
+TEST(ReachTest, NestedGuestsOnSeveralVcpus) {
+  ExpectReached(
+      "--mmu=nested --smp=yes",
+      {"(\\d+) shadow pages zapped", "(\\d+) of them recycled",
+       "(\\d+) tables freed by L1", "(\\d+) switches to a kept root",
+       "(\\d+) switches to a missed root", "(\\d+) of them for another vCPU"});
+}
+
+TEST(ReachTest, KernelsOnSeveralVcpus) {
+  ExpectReached("--mmu=shadow --smp=yes",
+                {"(\\d+) shadow pages made unsync", "(\\d+) guest PTE writes"});
+}
+
+// Covers: DL-46
+TEST(ReachTest, WritesWithoutAVcpu) {
+  for (const char* mmu : {"tdp", "tdp_shadow", "shadow", "nested"}) {
+    ExpectReached(std::string("--ring_entries=1024 --mmu=") + mmu,
+                  {"device write +(\\d+)", "migrate +(\\d+)"});
+  }
 }
 
 // Each run ends with the first violation, after some seconds at most: the TLBs

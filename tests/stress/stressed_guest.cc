@@ -8,6 +8,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -18,6 +19,8 @@ namespace {
 
 // Accesses between two checks whether to pause or stop.
 constexpr int kBatch = 64;
+// Pages of the huge range that are accessed.
+constexpr uint64_t kUsedOfHuge = 16;
 
 }  // namespace
 
@@ -30,8 +33,8 @@ void StressedGuest::Run(int index) {
   std::mt19937_64 random(seed_ * 64 + static_cast<uint64_t>(index));
   Vcpu& vcpu = VcpuAt(index);
   Expectations expect;
-  expect.own.resize(spaces_.stable.pages());
-  expect.neighbour.resize(spaces_.stable.pages());
+  expect.own.resize(spaces_.stable.pages() + kUsedOfHuge);
+  expect.neighbour.resize(expect.own.size());
   expect.changing.resize(spaces_.changing->all().pages());
   const bool maps_ahead = RunsOnTdp(vm().config());
   bool well = true;
@@ -43,9 +46,8 @@ void StressedGuest::Run(int index) {
     }
     vcpu.ExitGuest();
     CountAccesses(kBatch);
-    // Flush as hardware and a hypervisor do now and then.
     if (random() % 256 == 0) FlushUnasked(vcpu);
-    if (random() % 1024 == 0) vcpu.ReleaseRoot();
+    if (random() % 1024 == 0) ReleaseRootUnasked(vcpu);
     if (well && maps_ahead && random() % 64 == 0) {
       well = PreFault(index, random);
     }
@@ -61,15 +63,21 @@ AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
     const bool forbidden = outcome == AccessOutcome::kError &&
                            DetailOf(vcpu.status()).kvm_errno == EFAULT;
     if (!ring_full && !forbidden) return outcome;
-    if (ring_full) CountRingFull();
-    vcpu.ExitGuest();
-    do {
-      WaitALittle();
-    } while (ring_full && vcpu.dirty_ring()->SoftFull() && !stopping());
-    vcpu.EnterGuest();
-    if (ring_full && stopping()) return outcome;
+    if (ring_full && !AwaitRingRoomOrStop(vcpu)) return outcome;
+    if (forbidden) WaitOutside(vcpu);
     outcome = vcpu.ContinueAccess(gpa, kind, word);
   }
+}
+
+bool StressedGuest::AwaitRingRoomOrStop(Vcpu& vcpu) {
+  CountRingFull();
+  Outside(vcpu, [&] {
+    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
+    do {
+      WaitALittle();
+    } while (vcpu.dirty_ring()->SoftFull() && !stopping());
+  });
+  return !stopping();
 }
 
 bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
@@ -175,7 +183,10 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
   // Half of the accesses go to a sixteenth of the pages.
   uint64_t page = random() % spaces_.stable.pages();
   if (dice % 2 == 0) page /= 16;
-  const Gpa base = ToGpa(spaces_.stable.start + page);
+  if (!spaces_.huge.empty() && dice / 64 % 32 == 0) {
+    page = spaces_.stable.pages() + page % kUsedOfHuge;
+  }
+  const Gpa base = ToGpa(GfnOf(page));
   const int neighbour = (index + 1) % vcpus();
   bool well = true;
   const auto access = [&](int word_of, AccessKind kind, uint64_t* word) {
@@ -215,6 +226,13 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
       expect.neighbour[page] = word;
       return true;
   }
+}
+
+Gfn StressedGuest::GfnOf(uint64_t page) const {
+  const uint64_t stable = spaces_.stable.pages();
+  if (page < stable) return spaces_.stable.start + page;
+  return spaces_.huge.start +
+         (page - stable) * (spaces_.huge.pages() / kUsedOfHuge);
 }
 
 bool StressedGuest::CheckWord(int index, uint64_t page, uint64_t seen,

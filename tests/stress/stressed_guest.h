@@ -31,6 +31,7 @@ namespace mmu::stress {
 // The memory that the guest accesses.
 struct GuestSpaces {
   GfnRange stable;  // its contents are never taken away
+  GfnRange huge;    // as stable; some of its pages are accessed now and then
   const ChangingRegions* changing = nullptr;  // slots come and go here
 };
 
@@ -43,7 +44,8 @@ class StressedGuest final : public GuestThreads {
 
  private:
   struct Expectations {
-    // By page of the stable range: the last number in this vCPU's own word, and
+    // By page of the stable range, and then of those of the huge range that are
+    // accessed: the last number in this vCPU's own word, and
     // the highest number seen in its neighbour's word.
     std::vector<uint64_t> own;
     std::vector<uint64_t> neighbour;
@@ -66,8 +68,12 @@ class StressedGuest final : public GuestThreads {
   // As Vcpu::Access, but waits while the vCPU's dirty ring is full. It returns
   // kDirtyRingFull only if the guest is to stop.
   AccessOutcome Access(Vcpu& vcpu, Gpa gpa, AccessKind kind, uint64_t* word);
+  // False: the guest is to stop.
+  bool AwaitRingRoomOrStop(Vcpu& vcpu);
   // Called outside of guest mode. False: a violation was reported.
   bool PreFault(int index, std::mt19937_64& random);
+  // REQUIRES: `page` is an index in Expectations::own.
+  Gfn GfnOf(uint64_t page) const;
   bool CheckWord(int index, uint64_t page, uint64_t seen, uint64_t at_least,
                  uint64_t at_most, const char* whose);
 

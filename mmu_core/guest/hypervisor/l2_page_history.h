@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "mmu_core/guest/hypervisor/l2_write_protection.h"
+
 namespace mmu {
 
 // Thread-safe, except for the last two members.
@@ -23,6 +25,8 @@ struct L2PageHistory {
   // log.
   std::atomic<uint64_t> begun{0};
   std::atomic<uint64_t> ended{0};
+
+  L2WriteProtection protection;
 
   // Of the last log that had the page, or before which it was unmapped: the
   // writes that had begun then, and the stamp. They belong to the processor

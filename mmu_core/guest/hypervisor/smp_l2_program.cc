@@ -1,6 +1,7 @@
 #include "mmu_core/guest/hypervisor/smp_l2_program.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -9,6 +10,9 @@
 
 namespace mmu {
 namespace {
+
+// More than an access needs, also if other processors undo them.
+constexpr int kMaxGrants = 256;
 
 // The errors with which L1 refuses an operation that is not possible now.
 absl::Status UnlessRefused(const absl::Status& status) {
@@ -76,21 +80,14 @@ absl::Status SmpL2Program::Change() {
     status = FreeTable(any_guest(), any_page());
   }
   if (status.ok() && Due(options.steps_per_protect)) {
-    const Gpa page = SelectAnyPage();
-    status = hypervisor_.Protect(page, kPageSize,
-                                 UniformBelow(random_, 2) == 0
-                                     ? L1Hypervisor::Rights::kReadExec
-                                     : L1Hypervisor::Rights::kRead);
+    status = Forbid(SelectAnyPage());
   }
   if (status.ok() && Due(options.steps_per_remap)) {
     const Gpa page = SelectAnyPage();
     status = hypervisor_.Remap(page);
   }
   if (status.ok() && Due(options.steps_per_promote)) {
-    const Gpa region = ToGpa(RoundDown(ToGfn(SelectAnyPage()), Level::k2M));
-    status = hypervisor_.Protect(region, BytesPer(Level::k2M),
-                                 L1Hypervisor::Rights::kAll);
-    if (status.ok()) status = UnlessRefused(hypervisor_.Promote(region));
+    status = Promote(SelectAnyPage());
   }
   if (status.ok() && Due(options.steps_per_demote)) {
     const Gpa page = SelectAnyPage();
@@ -110,8 +107,11 @@ absl::Status SmpL2Program::Unmap(int guest, uint64_t page) {
       !stamp.compare_exchange_strong(before, before + 1)) {
     return absl::OkStatus();
   }
+  L2WriteProtection& protection = HistoryOf(guest, page).protection;
   hypervisor_.Select(guest);
+  protection.BeginGrant();
   const absl::Status status = hypervisor_.Unmap(PageAt(page), kPageSize);
+  protection.EndGrant();
   stamp.store(before + 2);
   return status;
 }
@@ -120,6 +120,48 @@ absl::Status SmpL2Program::FreeTable(int guest, uint64_t page) {
   if (absl::Status s = Unmap(guest, page); !s.ok()) return s;
   hypervisor_.Select(guest);
   return UnlessRefused(hypervisor_.FreeTable(PageAt(page)));
+}
+
+template <typename Fn>
+void SmpL2Program::ForEachProtection(Gpa nested, uint64_t bytes, const Fn& fn) {
+  const SmpL2Options& options = shared_.options;
+  const int guest = hypervisor_.selected();
+  if (guest >= options.guests) return;
+  for (uint64_t page = 0; page < options.pages; ++page) {
+    const Gpa at = PageAt(page);
+    if (nested <= at && at < nested + bytes) {
+      fn(HistoryOf(guest, page).protection);
+    }
+  }
+}
+
+absl::Status SmpL2Program::Forbid(Gpa nested) {
+  L2WriteProtection* protection = nullptr;
+  ForEachProtection(nested, kPageSize,
+                    [&](L2WriteProtection& one) { protection = &one; });
+  std::optional<uint64_t> begun;
+  if (protection != nullptr) begun = protection->BeginProtect();
+  // After BeginProtect: a page that is unmapped from now on counts as granted.
+  if (begun.has_value() && !hypervisor_.FrameOf(nested).ok()) begun.reset();
+  const absl::Status status = hypervisor_.Protect(
+      nested, kPageSize,
+      UniformBelow(random_, 2) == 0 ? L1Hypervisor::Rights::kReadExec
+                                    : L1Hypervisor::Rights::kRead);
+  if (status.ok() && begun.has_value()) protection->EndProtect(*begun);
+  return status;
+}
+
+absl::Status SmpL2Program::Promote(Gpa nested) {
+  const Gpa region = ToGpa(RoundDown(ToGfn(nested), Level::k2M));
+  const uint64_t bytes = BytesPer(Level::k2M);
+  ForEachProtection(region, bytes,
+                    [](L2WriteProtection& one) { one.BeginGrant(); });
+  absl::Status status =
+      hypervisor_.Protect(region, bytes, L1Hypervisor::Rights::kAll);
+  if (status.ok()) status = UnlessRefused(hypervisor_.Promote(region));
+  ForEachProtection(region, bytes,
+                    [](L2WriteProtection& one) { one.EndGrant(); });
+  return status;
 }
 
 absl::Status SmpL2Program::TakeDirty(int guest) {
@@ -160,13 +202,38 @@ absl::Status SmpL2Program::TakeDirty(int guest) {
   return absl::OkStatus();
 }
 
+absl::Status SmpL2Program::Access(uint64_t page, int cpu, AccessKind kind,
+                                  uint64_t* word) {
+  const int guest = hypervisor_.selected();
+  L2WriteProtection& protection = HistoryOf(guest, page).protection;
+  for (int grants = 0;; ++grants) {
+    const uint64_t begun = protection.BeginWrite();
+    absl::Status status = hypervisor_.Access(WordAt(page, cpu), kind, word);
+    if (status.ok() && kind == AccessKind::kWrite &&
+        protection.WasReadOnly(begun)) {
+      return absl::DataLossError(
+          Format("processor %d writes to page %d of L2 guest %d, which is "
+                 "read-only",
+                 index_, page, guest));
+    }
+    // Another processor may take the permission away again meanwhile.
+    if (!absl::IsPermissionDenied(status) || grants == kMaxGrants) {
+      return status;
+    }
+    protection.BeginGrant();
+    status = hypervisor_.Protect(PageAt(page), kPageSize,
+                                 L1Hypervisor::Rights::kAll);
+    protection.EndGrant();
+    if (!status.ok()) return status;
+  }
+}
+
 absl::Status SmpL2Program::WriteOwn(uint64_t page) {
   L2PageHistory& history = HistoryOf(guest_, page);
   uint64_t value = ValueOf(index_, ++last_number_);
   const uint64_t before = history.stamp.load();
   history.begun.fetch_add(1);
-  const absl::Status status = hypervisor_.AccessGranting(
-      WordAt(page, index_), AccessKind::kWrite, &value);
+  const absl::Status status = Access(page, index_, AccessKind::kWrite, &value);
   history.ended.fetch_add(1);
   const bool kept =
       history.stamp.load() == before && L2PageHistory::IsKept(before);
@@ -180,8 +247,7 @@ absl::Status SmpL2Program::ReadOwn(int guest, uint64_t page) {
   const Word& own = knowledge_[static_cast<size_t>(guest)].own[page];
   uint64_t value = 0;
   const uint64_t before = history.stamp.load();
-  if (absl::Status s = hypervisor_.AccessGranting(WordAt(page, index_),
-                                                  AccessKind::kRead, &value);
+  if (absl::Status s = Access(page, index_, AccessKind::kRead, &value);
       !s.ok()) {
     return s;
   }
@@ -202,8 +268,7 @@ absl::Status SmpL2Program::ReadNeighbour(uint64_t page) {
   Word& seen = knowledge_[static_cast<size_t>(guest_)].neighbour[page];
   uint64_t value = 0;
   const uint64_t before = history.stamp.load();
-  if (absl::Status s = hypervisor_.AccessGranting(WordAt(page, neighbour_),
-                                                  AccessKind::kRead, &value);
+  if (absl::Status s = Access(page, neighbour_, AccessKind::kRead, &value);
       !s.ok()) {
     return s;
   }

@@ -5,8 +5,10 @@
 // Each processor has a word of its own in every page, into which it writes
 // growing numbers. Its own word must hold what it wrote last, and the word of
 // another processor must never decrease, until the page is unmapped
-// (l2_page_history.h). This detects a translation that outlives its entry on
-// any processor, and a page that loses a write while L1 moves it.
+// (l2_page_history.h). Nothing may be written to a page between its protection
+// and the next grant (l2_write_protection.h). This detects a translation, or a
+// right to write, that outlives its entry on any processor, and a page that
+// loses a write while L1 moves it.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_SMP_L2_PROGRAM_H_
 #define MMU_CORE_GUEST_HYPERVISOR_SMP_L2_PROGRAM_H_
@@ -77,9 +79,10 @@ class SmpL2Program {
   SmpL2Program(L1Cpu& cpu, SmpL2Shared& shared, int index);
 
   // Makes one access, and before it the changes that are due. DATA_LOSS if the
-  // access finds a word that it cannot find, or if L1's dirty log lacks a page;
-  // otherwise the errors of L1Hypervisor. Afterwards the processor may be in
-  // L2: see L1Hypervisor::Rest.
+  // access finds a word that it cannot find, writes to a page that is
+  // read-only, or if L1's dirty log lacks a page; otherwise the errors of
+  // L1Hypervisor. Afterwards the processor may be in L2: see
+  // L1Hypervisor::Rest.
   absl::Status Step();
   // Reads all of the processor's own words. Other processors may go on.
   absl::Status Verify();
@@ -102,7 +105,15 @@ class SmpL2Program {
   absl::Status Change();
   absl::Status Unmap(int guest, uint64_t page);
   absl::Status FreeTable(int guest, uint64_t page);
+  // Takes write permission, and sometimes the permission to execute, from a
+  // page of the selected guest.
+  absl::Status Forbid(Gpa nested);
+  // Grants all permissions to the 2 MiB around `nested`, and merges them.
+  absl::Status Promote(Gpa nested);
   absl::Status TakeDirty(int guest);
+  // Accesses the word of processor `cpu` in a page of the selected guest. Has
+  // L1 grant the permission if it is missing.
+  absl::Status Access(uint64_t page, int cpu, AccessKind kind, uint64_t* word);
   absl::Status WriteOwn(uint64_t page);
   absl::Status ReadOwn(int guest, uint64_t page);
   absl::Status ReadNeighbour(uint64_t page);
@@ -118,6 +129,10 @@ class SmpL2Program {
            (shared_.options.first_word + static_cast<uint64_t>(cpu)) *
                sizeof(uint64_t);
   }
+  // Calls fn with each L2WriteProtection of the selected guest's pages in a
+  // range. Further guests have none.
+  template <typename Fn>
+  void ForEachProtection(Gpa nested, uint64_t bytes, const Fn& fn);
   // Selects any guest, and returns one of its pages.
   Gpa SelectAnyPage();
   L2PageHistory& HistoryOf(int guest, uint64_t page) {

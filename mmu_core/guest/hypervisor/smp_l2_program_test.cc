@@ -33,14 +33,46 @@ struct Case {
   uint64_t stride_bytes = kPageSize;
 };
 
+// A processor that does not invalidate when it is told to.
+class ForgetfulCpu final : public L1Cpu {
+ public:
+  explicit ForgetfulCpu(L1Cpu& cpu) : cpu_(cpu) {}
+
+  bool Access(Gpa gpa, int size_bytes, AccessKind kind,
+              uint64_t* word) override {
+    return cpu_.Access(gpa, size_bytes, kind, word);
+  }
+  void Pause() override { cpu_.Pause(); }
+  void InveptSingleContext(Gpa) override {}
+  void InveptGlobal() override {}
+  void FlushAsid() override {}
+  void EnterL2(const NestedPaging& paging) override { cpu_.EnterL2(paging); }
+  Outcome L2Access(const NestedAccess& access, uint64_t* word,
+                   NestedExit* exit) override {
+    return cpu_.L2Access(access, word, exit);
+  }
+  void LeaveL2() override { cpu_.LeaveL2(); }
+  absl::Status status() const override { return cpu_.status(); }
+
+ private:
+  L1Cpu& cpu_;
+};
+
+enum class Cpus : uint8_t { kRight, kForgetful };
+
 // The programs of all processors of a machine, and what became of them.
 class Programs {
  public:
-  Programs(FakeL1Machine& machine, const SmpL2Options& options)
+  Programs(FakeL1Machine& machine, const SmpL2Options& options,
+           Cpus cpus = Cpus::kRight)
       : machine_(machine), shared_(Space(), options) {
     for (int i = 0; i < options.cpus; ++i) {
-      programs_.push_back(
-          std::make_unique<SmpL2Program>(machine.cpu(i), shared_, i));
+      L1Cpu* cpu = &machine.cpu(i);
+      if (cpus == Cpus::kForgetful) {
+        forgetful_.push_back(std::make_unique<ForgetfulCpu>(*cpu));
+        cpu = forgetful_.back().get();
+      }
+      programs_.push_back(std::make_unique<SmpL2Program>(*cpu, shared_, i));
     }
     EXPECT_TRUE(programs_[0]->hypervisor().Boot().ok());
   }
@@ -76,6 +108,7 @@ class Programs {
  private:
   FakeL1Machine& machine_;
   SmpL2Shared shared_;
+  std::vector<std::unique_ptr<ForgetfulCpu>> forgetful_;
   std::vector<std::unique_ptr<SmpL2Program>> programs_;
 };
 
@@ -126,6 +159,30 @@ TEST_P(SmpL2ProgramTest, NoProcessorUsesWhatAnotherTookAway) {
   EXPECT_EQ(sum.splits > 0, !far_apart);
   EXPECT_GT(sum.interrupts, 20u);
   EXPECT_GT(sum.invalidations, sum.interrupts);
+}
+
+SmpL2Options NoChanges(const Case& row) {
+  SmpL2Options options = {.hypervisor = row.options,
+                          .cpus = row.cpus,
+                          .guests = 2,
+                          .pages = 8,
+                          .stride_bytes = row.stride_bytes};
+  for (uint64_t* steps :
+       {&options.steps_per_unmap, &options.steps_per_free_table,
+        &options.steps_per_protect, &options.steps_per_remap,
+        &options.steps_per_promote, &options.steps_per_demote,
+        &options.steps_per_take_dirty}) {
+    *steps = 0;
+  }
+  return options;
+}
+
+TEST_P(SmpL2ProgramTest, ARightThatOutlivesItsEntryIsNoticed) {
+  SmpL2Options options = NoChanges(GetParam());
+  options.steps_per_protect = 16;
+  FakeL1Machine machine(kMemory, GetParam().cpus, 1);
+  EXPECT_THAT(Programs(machine, options, Cpus::kForgetful).Run(1'500).message(),
+              ::testing::HasSubstr("which is read-only"));
 }
 
 TEST(SmpL2ProgramsTest, TheSeedDecidesTheInterleaving) {
