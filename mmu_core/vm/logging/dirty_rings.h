@@ -59,8 +59,8 @@ void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost)
 
 // Called when the log of a slot ended and the rings were harvested: frees all
 // entries, so that vCPUs that wait for room continue even if no owner is left
-// to clear. Returns the argument of FinishDirtyRingReset; its count is 0 without
-// rings.
+// to clear. Returns the argument of FinishDirtyRingReset; its count is 0
+// without rings.
 RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
