@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
@@ -61,34 +63,92 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_FALSE(lock.IsContended());
 }
 
-// Two holds of which one writes, with nothing but the lock to order them. For
-// TSan.
-TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
+// Two holds of which one writes, with nothing but the lock to order them. TSan
+// judges whether it does.
+class HandOver {
+ public:
   enum Hold { kFault, kReader, kWriter };
-  for (const Hold first : {kFault, kReader, kWriter}) {
-    for (const Hold second : {kFault, kReader, kWriter}) {
-      if (first != kWriter && second != kWriter) continue;
-      MmuLock lock;
-      int value = 0;  // not atomic
-      const auto hold = [&](Hold how) {
-        if (how == kWriter) {
-          MmuWriteLocked locked(lock, LockOp::kZap);
-          ++value;
-        } else {
-          MmuReadLocked locked(lock,
-                               how == kFault ? LockOp::kFault : LockOp::kAge);
-          EXPECT_LE(value, 1);
-        }
-      };
-      std::atomic<bool> over{false};
-      std::thread other([&] {
-        hold(first);
-        over.store(true, std::memory_order_relaxed);
-      });
-      while (!over.load(std::memory_order_relaxed)) std::this_thread::yield();
-      hold(second);
-      other.join();
+
+  // Runs `test` for each pair of holds.
+  static void ForEach(absl::FunctionRef<void(HandOver&)> test) {
+    for (const Hold first : {kFault, kReader, kWriter}) {
+      for (const Hold second : {kFault, kReader, kWriter}) {
+        if (first != kWriter && second != kWriter) continue;
+        HandOver pair(first, second);
+        test(pair);
+      }
     }
+  }
+
+  // The first hold begins in a thread of its own, which runs `inside` in it and
+  // `after` behind it. The second begins when one of them has called Go().
+  void Run(absl::FunctionRef<void()> inside, absl::FunctionRef<void()> after) {
+    std::thread other([&] {
+      Take(first_, inside);
+      after();
+    });
+    while (!go_.load(std::memory_order_relaxed)) std::this_thread::yield();
+    Take(second_, [] {});
+    other.join();
+  }
+  void Go() { go_.store(true, std::memory_order_relaxed); }
+  const MmuLock& lock() const { return lock_; }
+
+ private:
+  HandOver(Hold first, Hold second) : first_(first), second_(second) {}
+
+  void Take(Hold how, absl::FunctionRef<void()> inside) {
+    if (how == kWriter) {
+      MmuWriteLocked locked(lock_, LockOp::kZap);
+      inside();
+      ++value_;
+    } else {
+      MmuReadLocked locked(lock_,
+                           how == kFault ? LockOp::kFault : LockOp::kAge);
+      inside();
+      EXPECT_LE(value_, 1);
+    }
+  }
+
+  const Hold first_;
+  const Hold second_;
+  MmuLock lock_;
+  int value_ = 0;  // not atomic
+  std::atomic<bool> go_{false};
+};
+
+TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
+  HandOver::ForEach(
+      [](HandOver& pair) { pair.Run([] {}, [&pair] { pair.Go(); }); });
+}
+
+// The second thread spins at first, and then it sleeps.
+TEST(MmuLockTest, AHoldComesAfterTheHoldThatItWaitedFor) {
+  for (int round = 0; round < 40; ++round) {
+    HandOver::ForEach([round](HandOver& pair) {
+      pair.Run(
+          [&pair, round] {
+            pair.Go();
+            AwaitWaiter(pair.lock());
+            if (round % 2 != 0) absl::SleepFor(absl::Milliseconds(1));
+          },
+          [] {});
+    });
+  }
+}
+
+// The second thread finds the lock held, and free when it has queued. It grants
+// the lock to itself.
+TEST(MmuLockTest, AHoldComesAfterTheHoldThatEndsMeanwhile) {
+  for (int round = 0; round < 500; ++round) {
+    HandOver::ForEach([round](HandOver& pair) {
+      pair.Run(
+          [&pair, round] {
+            pair.Go();
+            testing::DelayInRound(round);
+          },
+          [] {});
+    });
   }
 }
 

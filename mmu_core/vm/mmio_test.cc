@@ -116,6 +116,15 @@ TEST(MmioTest, SlotOverAHoleIsMemoryAtOnce) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Covers: PF-35
+TEST(MmioTest, WhatIsRememberedIsAboutOnePage) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  EXPECT_EQ(Write(*vm, kHole), AccessOutcome::kEmulated);
+  EXPECT_EQ(Write(*vm, 0), AccessOutcome::kDone);
+  EXPECT_EQ(Write(*vm, kHole + kPageSize), AccessOutcome::kEmulated);
+  EXPECT_EQ(StatsOf(*vm).pf_mmio_spte_created, 2u);
+}
+
 // Covers: PF-36
 TEST(MmioTest, ANewRootForgetsWhatWasRemembered) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
