@@ -199,6 +199,7 @@ TEST_F(ShadowLogTest, AMaskOfLongRmapsTakesSeveralHolds) {
     Map(aliases, 100 + i, 1001);
   }
   const LeapingHoldClock clock;  // whoever looks at it has to yield
+  WithoutLock([] {});            // a hold by this clock
   LockTrace trace;
   EXPECT_TRUE(log_.WriteProtectMasked(lock_, slot(), Gfn(1000), 7, nullptr));
   EXPECT_EQ(trace.CountOf(HookPoint::kYield), 2) << "after each long one";

@@ -71,6 +71,11 @@ class HandOver {
 
   // Runs `test` for each pair of holds.
   static void ForEach(absl::FunctionRef<void(HandOver&)> test) {
+    {
+      // Registers this thread with RCU, whose list of threads has a mutex.
+      MmuLock other;
+      MmuReadLocked locked(other, LockOp::kFault);
+    }
     for (const Hold first : {kFault, kReader, kWriter}) {
       for (const Hold second : {kFault, kReader, kWriter}) {
         if (first != kWriter && second != kWriter) continue;
@@ -87,7 +92,9 @@ class HandOver {
       Take(first_, inside);
       after();
     });
-    while (!go_.load(std::memory_order_relaxed)) std::this_thread::yield();
+    for (int i = 0; !go_.load(std::memory_order_relaxed); ++i) {
+      if (i > 10'000) std::this_thread::yield();
+    }
     Take(second_, [] {});
     other.join();
   }
@@ -124,13 +131,14 @@ TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
 
 // The second thread spins at first, and then it sleeps.
 TEST(MmuLockTest, AHoldComesAfterTheHoldThatItWaitedFor) {
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 100; ++round) {
     HandOver::ForEach([round](HandOver& pair) {
       pair.Run(
           [&pair, round] {
             pair.Go();
-            AwaitWaiter(pair.lock());
-            if (round % 2 != 0) absl::SleepFor(absl::Milliseconds(1));
+            while (!pair.lock().IsContended()) {
+            }
+            if (round % 10 == 0) absl::SleepFor(absl::Milliseconds(1));
           },
           [] {});
     });
@@ -145,11 +153,42 @@ TEST(MmuLockTest, AHoldComesAfterTheHoldThatEndsMeanwhile) {
       pair.Run(
           [&pair, round] {
             pair.Go();
-            testing::DelayInRound(round);
+            for (int i = 0; i < round % 32; ++i) testing::DelayInRound(round);
           },
           [] {});
     });
   }
+}
+
+// Of two readers the last lets the writer in, which comes after both.
+TEST(MmuLockTest, AWriterComesAfterEachReaderThatItWaitedFor) {
+  MmuLock lock;
+  int value = 0;  // not atomic
+  std::atomic<int> inside{0};
+  std::atomic<bool> one_has_left{false};
+  const auto read = [&](bool leaves_last) {
+    MmuReadLocked locked(lock, LockOp::kAge);
+    EXPECT_EQ(value, 0);
+    inside.fetch_add(1, std::memory_order_relaxed);
+    AwaitWaiter(lock);
+    while (leaves_last && !one_has_left.load(std::memory_order_relaxed)) {
+      std::this_thread::yield();
+    }
+  };
+  std::thread first([&] {
+    read(false);
+    one_has_left.store(true, std::memory_order_relaxed);
+  });
+  std::thread last([&] { read(true); });
+  while (inside.load(std::memory_order_relaxed) != 2) {
+    std::this_thread::yield();
+  }
+  {
+    MmuWriteLocked locked(lock, LockOp::kZap);
+    ++value;
+  }
+  first.join();
+  last.join();
 }
 
 // A writer takes the lock after the fault has announced itself, and before the
