@@ -120,8 +120,10 @@ class HandOver {
   const Hold first_;
   const Hold second_;
   MmuLock lock_;
-  int value_ = 0;  // not atomic
-  std::atomic<bool> go_{false};
+  // Not atomic. TSan remembers few accesses of one word, so no other variable
+  // that is waited for may be in it.
+  alignas(64) int value_ = 0;
+  alignas(64) std::atomic<bool> go_{false};
 };
 
 TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
@@ -163,8 +165,8 @@ TEST(MmuLockTest, AHoldComesAfterTheHoldThatEndsMeanwhile) {
 // Of two readers the last lets the writer in, which comes after both.
 TEST(MmuLockTest, AWriterComesAfterEachReaderThatItWaitedFor) {
   MmuLock lock;
-  int value = 0;  // not atomic
-  std::atomic<int> inside{0};
+  alignas(64) int value = 0;  // not atomic
+  alignas(64) std::atomic<int> inside{0};
   std::atomic<bool> one_has_left{false};
   const auto read = [&](bool leaves_last) {
     MmuReadLocked locked(lock, LockOp::kAge);
