@@ -5,18 +5,23 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/hold_clock.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
 
 namespace mmu {
 namespace {
 
 using ::mmu::testing::IndirectRole;
+using ::mmu::testing::LeapingHoldClock;
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::ShadowFixture;
 
 constexpr uint64_t k2MPages = PagesPer(Level::k2M);
@@ -184,6 +189,17 @@ TEST_F(ShadowLogTest, WriteProtectionLetsOthersHaveTheLockWithoutAFlush) {
   EXPECT_EQ(writable_when_seen, 1u) << "after the first rmap";
   EXPECT_EQ(Triple(larger_, 0), kLogged);
   EXPECT_EQ(Flushes(), flushes);
+}
+
+// Covers: DL-20
+TEST_F(ShadowLogTest, AMaskOfLongRmapsTakesMoreThanOneHold) {
+  ShadowPageState& aliases = Page(4, IndirectRole(1));
+  for (int i = 0; i < 100; ++i) Map(aliases, i, 1000);
+  const LeapingHoldClock clock;  // whoever looks at it has to yield
+  WithoutLock([] {});            // a hold by this clock
+  LockTrace trace;
+  EXPECT_TRUE(log_.WriteProtectMasked(lock_, slot(), Gfn(1000), 7, nullptr));
+  EXPECT_GE(trace.CountOf(HookPoint::kYield), 1);
 }
 
 TEST_F(ShadowLogTest, ASlotWithoutRmapsHasNothing) {

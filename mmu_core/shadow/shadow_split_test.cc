@@ -349,6 +349,20 @@ TEST_F(ShadowSplitTest, WhoWaitsGetsTheLockAndMayZapWhatWasToBeSplit) {
   EXPECT_FALSE(IsHuge(next));
 }
 
+// A walk over rmaps takes time although they hold nothing to split.
+// Covers: SHD-71
+TEST_F(ShadowSplitTest, WhoWaitsGetsTheLockFromAWalkThatSplitsNothing) {
+  std::thread waiter(
+      [this] { MmuWriteLocked held(mmu_lock_, LockOp::kNotifier); });
+  while (!lock_.NeedYield()) std::this_thread::yield();
+  {
+    LockTrace trace;
+    EXPECT_EQ(SplitAll().split_2m_count, 0);
+    EXPECT_GE(trace.CountOf(HookPoint::kYield), 1);
+  }
+  WithoutLock([&] { waiter.join(); });
+}
+
 // Covers: SHD-74
 TEST_F(ShadowSplitTest, ASplitGoesOnWhileOthersAlwaysWait) {
   for (int n = 0; n < 8; ++n) MapLarge(kLarge, n, AccessRights(1 + 2 * n));

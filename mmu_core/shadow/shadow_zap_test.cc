@@ -6,10 +6,13 @@
 
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
+#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/flush_trace.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -19,6 +22,7 @@ namespace {
 
 using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::NestedRole;
 using ::mmu::testing::PassthroughRole;
 using ::mmu::testing::ShadowFixture;
@@ -111,6 +115,7 @@ TEST_F(ShadowZapTest, ARootInUseIsFreedWhenItsLastUserLeaves) {
   pages_.zap().GetRoot(lock_, root);
   EXPECT_EQ(Zap(root).pages, 0u);
   EXPECT_TRUE(root.IsInvalid());
+  EXPECT_TRUE(pages_.set().IsObsolete(root)) << "in its own generation, too";
   EXPECT_EQ(gate_.TakeRequests(), kFreeObsoleteRoots | kTlbFlush);
   EXPECT_EQ(pages_.in_use(), 1u) << "still counted";
   EXPECT_EQ(pages_.set().active().oldest(), nullptr);
@@ -251,7 +256,6 @@ TEST_F(ShadowZapTest, AWholeVmIsZappedByItsGeneration) {
   EXPECT_EQ(pages_.in_use(), 2u) << "the root and the new page";
   EXPECT_FALSE(fresh.IsInvalid());
   EXPECT_TRUE(root.IsInvalid());
-  EXPECT_TRUE(pages_.set().IsObsolete(root));
   EXPECT_FALSE(AskedToFreeRoots()) << "vCPUs were asked before";
   PutRoot(root);
 
@@ -275,6 +279,32 @@ TEST_F(ShadowZapTest, ALongZapLetsThoseWhoWaitHaveTheLock) {
   WithoutLock([&] { waiter.join(); });
   EXPECT_EQ(left, 30 - ShadowZap::kBatch);
   EXPECT_EQ(pages_.in_use(), 0u);
+}
+
+// Covers: SHD-24
+TEST_F(ShadowZapTest, AZapGoesOnWhileOthersAlwaysWait) {
+  for (uint64_t gfn = 10; gfn < 40; ++gfn) Page(gfn, IndirectRole(1));
+  pages_.zap().StartGeneration(lock_);
+  std::vector<std::thread> waiters;
+  const auto wait_for_lock = [&] {
+    waiters.emplace_back([&] { MmuWriteLocked held(mmu_lock_, LockOp::kAge); });
+    testing::Await("a thread waits for mmu_lock",
+                   [&] { return mmu_lock_.IsContended(); });
+  };
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point == HookPoint::kWriteLocked && waiters.size() < 100) {
+        wait_for_lock();
+      }
+    });
+    wait_for_lock();
+    pages_.zap().ZapObsolete(lock_, nullptr);
+    EXPECT_EQ(trace.CountOf(HookPoint::kYield), 2) << "one for each batch";
+  }
+  EXPECT_EQ(pages_.in_use(), 0u);
+  WithoutLock([&] {
+    for (std::thread& waiter : waiters) waiter.join();
+  });
 }
 
 using ShadowZapDeathTest = ShadowZapTest;

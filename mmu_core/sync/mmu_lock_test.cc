@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
@@ -61,35 +63,136 @@ TEST(MmuLockTest, WriterIsAloneAndReadersSeeWholeWrites) {
   EXPECT_FALSE(lock.IsContended());
 }
 
-// Two holds of which one writes, with nothing but the lock to order them. For
-// TSan.
-TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
+// Two holds of which one writes, with nothing but the lock to order them. TSan
+// judges whether it does.
+class HandOver {
+ public:
   enum Hold { kFault, kReader, kWriter };
-  for (const Hold first : {kFault, kReader, kWriter}) {
-    for (const Hold second : {kFault, kReader, kWriter}) {
-      if (first != kWriter && second != kWriter) continue;
-      MmuLock lock;
-      int value = 0;  // not atomic
-      const auto hold = [&](Hold how) {
-        if (how == kWriter) {
-          MmuWriteLocked locked(lock, LockOp::kZap);
-          ++value;
-        } else {
-          MmuReadLocked locked(lock,
-                               how == kFault ? LockOp::kFault : LockOp::kAge);
-          EXPECT_LE(value, 1);
-        }
-      };
-      std::atomic<bool> over{false};
-      std::thread other([&] {
-        hold(first);
-        over.store(true, std::memory_order_relaxed);
-      });
-      while (!over.load(std::memory_order_relaxed)) std::this_thread::yield();
-      hold(second);
-      other.join();
+
+  // Runs `test` for each pair of holds.
+  static void ForEach(absl::FunctionRef<void(HandOver&)> test) {
+    {
+      // Registers this thread with RCU, whose list of threads has a mutex.
+      MmuLock other;
+      MmuReadLocked locked(other, LockOp::kFault);
+    }
+    for (const Hold first : {kFault, kReader, kWriter}) {
+      for (const Hold second : {kFault, kReader, kWriter}) {
+        if (first != kWriter && second != kWriter) continue;
+        HandOver pair(first, second);
+        test(pair);
+      }
     }
   }
+
+  // The first hold begins in a thread of its own, which runs `inside` in it and
+  // `after` behind it. The second begins when one of them has called Go().
+  void Run(absl::FunctionRef<void()> inside, absl::FunctionRef<void()> after) {
+    std::thread other([&] {
+      Take(first_, inside);
+      after();
+    });
+    for (int i = 0; !go_.load(std::memory_order_relaxed); ++i) {
+      if (i > 10'000) std::this_thread::yield();
+    }
+    Take(second_, [] {});
+    other.join();
+  }
+  void Go() { go_.store(true, std::memory_order_relaxed); }
+  const MmuLock& lock() const { return lock_; }
+
+ private:
+  HandOver(Hold first, Hold second) : first_(first), second_(second) {}
+
+  void Take(Hold how, absl::FunctionRef<void()> inside) {
+    if (how == kWriter) {
+      MmuWriteLocked locked(lock_, LockOp::kZap);
+      inside();
+      ++value_;
+    } else {
+      MmuReadLocked locked(lock_,
+                           how == kFault ? LockOp::kFault : LockOp::kAge);
+      inside();
+      EXPECT_LE(value_, 1);
+    }
+  }
+
+  const Hold first_;
+  const Hold second_;
+  MmuLock lock_;
+  // Not atomic. TSan remembers few accesses of one word, so no other variable
+  // that is waited for may be in it.
+  alignas(64) int value_ = 0;
+  alignas(64) std::atomic<bool> go_{false};
+};
+
+TEST(MmuLockTest, AHoldComesAfterTheHoldBefore) {
+  for (int round = 0; round < 50; ++round) {  // TSan does not see each race
+    HandOver::ForEach(
+        [](HandOver& pair) { pair.Run([] {}, [&pair] { pair.Go(); }); });
+  }
+}
+
+// The second thread spins at first, and then it sleeps.
+TEST(MmuLockTest, AHoldComesAfterTheHoldThatItWaitedFor) {
+  for (int round = 0; round < 100; ++round) {
+    HandOver::ForEach([round](HandOver& pair) {
+      pair.Run(
+          [&pair, round] {
+            pair.Go();
+            while (!pair.lock().IsContended()) {
+            }
+            if (round % 10 == 0) absl::SleepFor(absl::Milliseconds(1));
+          },
+          [] {});
+    });
+  }
+}
+
+// The second thread finds the lock held, and free when it has queued. It grants
+// the lock to itself.
+TEST(MmuLockTest, AHoldComesAfterTheHoldThatEndsMeanwhile) {
+  for (int round = 0; round < 500; ++round) {
+    HandOver::ForEach([round](HandOver& pair) {
+      pair.Run(
+          [&pair, round] {
+            pair.Go();
+            for (int i = 0; i < round % 32; ++i) testing::DelayInRound(round);
+          },
+          [] {});
+    });
+  }
+}
+
+// Of two readers the last lets the writer in, which comes after both.
+TEST(MmuLockTest, AWriterComesAfterEachReaderThatItWaitedFor) {
+  MmuLock lock;
+  alignas(64) int value = 0;  // not atomic
+  alignas(64) std::atomic<int> inside{0};
+  std::atomic<bool> one_has_left{false};
+  const auto read = [&](bool leaves_last) {
+    MmuReadLocked locked(lock, LockOp::kAge);
+    EXPECT_EQ(value, 0);
+    inside.fetch_add(1, std::memory_order_relaxed);
+    AwaitWaiter(lock);
+    while (leaves_last && !one_has_left.load(std::memory_order_relaxed)) {
+      std::this_thread::yield();
+    }
+  };
+  std::thread first([&] {
+    read(false);
+    one_has_left.store(true, std::memory_order_relaxed);
+  });
+  std::thread last([&] { read(true); });
+  while (inside.load(std::memory_order_relaxed) != 2) {
+    std::this_thread::yield();
+  }
+  {
+    MmuWriteLocked locked(lock, LockOp::kZap);
+    ++value;
+  }
+  first.join();
+  last.join();
 }
 
 // A writer takes the lock after the fault has announced itself, and before the

@@ -401,8 +401,8 @@ TEST(RemoteTlbTest, Race31WhoFindsAVcpuOutsideSeesWhatItDidInside) {
     VcpuGate gate;
     RemoteTlb remote;
     remote.AddVcpu(&gate);
-    int marked = 0;  // not atomic: the exit orders it
-    std::atomic<bool> inside{false};
+    alignas(64) int marked = 0;  // not atomic: the exit orders it
+    alignas(64) std::atomic<bool> inside{false};
     std::thread vcpu([&] {
       gate.EnterGuest();
       inside.store(true, std::memory_order_relaxed);

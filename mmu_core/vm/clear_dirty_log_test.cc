@@ -8,14 +8,17 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/dirty_log_test_util.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/slots/region_hooks.h"
+#include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -34,6 +37,7 @@ using ::mmu::testing::kMiB;
 using ::mmu::testing::kPages2M;
 using ::mmu::testing::kPlain;
 using ::mmu::testing::LevelOf;
+using ::mmu::testing::LockTrace;
 using ::mmu::testing::MakeVm;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::MaskOf;
@@ -224,9 +228,27 @@ TEST(ClearSplitTest, AWordAcrossTwoHugePagesProtectsBoth) {
   SealAndList(*vm, 0, &epoch);
   const std::vector<uint64_t> both = {1000 - 480, 1040 - 480};
   ASSERT_EQ(both[0] / 64, both[1] / 64) << "one word";
-  ASSERT_TRUE(
-      ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, both), nullptr)
-          .ok());
+  Vcpu& vcpu = *state.vcpus[0];
+  const auto is_cached = [&vcpu](uint64_t page) {
+    return vcpu.tlb().Lookup(PageNumber(page)) != nullptr;
+  };
+  ASSERT_TRUE(is_cached(1000) && is_cached(1040));
+  int looks = 0;
+  {
+    // Before the clear flushes for what it protected, it has flushed for what
+    // is not MMU-writable any more.
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point != HookPoint::kProtectToFlush) return;
+      ++looks;
+      vcpu.HandleRequests();
+      EXPECT_FALSE(is_cached(1000));
+      EXPECT_FALSE(is_cached(1040));
+    });
+    ASSERT_TRUE(
+        ClearAndDeliver(*vm, 0, epoch, 0, 1024, MaskOf(1024, both), nullptr)
+            .ok());
+  }
+  EXPECT_EQ(looks, 1);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{512, Level::k2M, "rad"},
                           Mapping{1024, Level::k2M, "rad"}));

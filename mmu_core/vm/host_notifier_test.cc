@@ -184,7 +184,7 @@ TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
     changed.store(true);
   });
   // The changer has taken slots_lock and waits for the end of the invalidation.
-  while (vm->state().slots.slots_lock.TryLock()) {
+  while (!changed && vm->state().slots.slots_lock.TryLock()) {
     vm->state().slots.slots_lock.Unlock();
     std::this_thread::yield();
   }
@@ -471,6 +471,20 @@ TEST(HostNotifierTest, WhileTheHostUnmapsNothingIsMappedBesideIt) {
     InvalidateRangeStart(vm.state(), range, MayYield::kYes);
     InvalidateRangeEnd(vm.state(), range);
   });
+}
+
+// Both ends of the range lie within a host page.
+// Covers: PF-27
+TEST(HostNotifierTest, AnInvalidationIsWidenedAtBothEnds) {
+  auto vm = MakeVm({Slot(0, 0, 8 * kMiB, Level::k2M)});
+  const HvaRange range = HostPagesOf(*vm, 0, 1000, 1030);
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  const InvalidationGate& gate = vm->state().invalidations;
+  EXPECT_FALSE(gate.MaybeInvalidating(Gfn(511)));
+  EXPECT_TRUE(gate.MaybeInvalidating(Gfn(512)));
+  EXPECT_TRUE(gate.MaybeInvalidating(Gfn(1535)));
+  EXPECT_FALSE(gate.MaybeInvalidating(Gfn(1536)));
+  InvalidateRangeEnd(vm->state(), range);
 }
 
 // Faults on a slot that is being deleted are held back until it is gone.

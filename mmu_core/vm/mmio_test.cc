@@ -114,6 +114,17 @@ TEST(MmioTest, SlotOverAHoleIsMemoryAtOnce) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Another hole becomes memory, of which an MMIO SPTE is left.
+// Covers: PF-35
+TEST(MmioTest, WhatIsRememberedIsAboutOnePage) {
+  constexpr uint64_t kOther = kHole + 4 * kMiB;
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
+  EXPECT_EQ(Write(*vm, kOther), AccessOutcome::kEmulated);
+  ASSERT_TRUE(vm->SetMemslot(Slot(1, kOther, 2 * kMiB)).ok());
+  EXPECT_EQ(Write(*vm, kHole), AccessOutcome::kEmulated);
+  EXPECT_EQ(Write(*vm, kOther), AccessOutcome::kDone);
+}
+
 // Covers: PF-36
 TEST(MmioTest, ANewRootForgetsWhatWasRemembered) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});

@@ -86,6 +86,22 @@ TEST_F(EdgeTest, Race36AFaultFindsItsRootObsoleteUnderTheLock) {
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
+// The page of an obsolete root is freed only when no vCPU uses it any more.
+// Covers: SHD-24
+TEST_F(EdgeTest, Race36AVcpuThatIsAskedLetsGoOfItsObsoleteRoots) {
+  Make({}, kWritable);
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  {
+    MutexLock lock(vm_->state().slots.slots_lock);
+    vm_->state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  EXPECT_TRUE(shadow().roots().IsObsolete());
+  vm_->state().vcpus[0]->HandleRequests();
+  EXPECT_EQ(shadow().roots().table(), nullptr);
+  EXPECT_EQ(ReadAt(0), AccessOutcome::kDone);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
 // A guest's flushes of its own vCPU. Loading CR3 without a flush request keeps
 // what is cached for its PCID.
 // Covers: TLB-04
