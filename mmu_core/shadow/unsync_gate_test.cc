@@ -152,6 +152,7 @@ TEST_F(UnsyncGateTest, Race33TwoFaultsMakeThePageUnsyncOnce) {
     threads.Add("two", fault);
     threads.RunTo("one", HookPoint::kMarksToUnsync);
     threads.Start("two");  // sees that the page is synced, and waits for "one"
+    EXPECT_FALSE(threads.EndsSoon("two"));
     threads.RunToEnd("one");
     threads.WaitForEnd("two");
   });

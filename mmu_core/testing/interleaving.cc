@@ -1,5 +1,6 @@
 #include "mmu_core/testing/interleaving.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -150,6 +151,13 @@ bool Interleaving::HasEnded(const std::string& name) const {
   Actor& actor = Find(name);
   const std::lock_guard<std::mutex> lock(actor.mu);
   return actor.state == Actor::State::kEnded;
+}
+
+bool Interleaving::EndsSoon(const std::string& name) const {
+  for (int i = 0; i < 100 && !HasEnded(name); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return HasEnded(name);
 }
 
 std::vector<HookPoint> Interleaving::Trace(const std::string& name) const {

@@ -50,6 +50,8 @@ class Interleaving {
   void Start(const std::string& name);
   void WaitForEnd(const std::string& name);
   bool HasEnded(const std::string& name) const;
+  // For a thread that has to wait: gives it the time to end if it does not.
+  bool EndsSoon(const std::string& name) const;
 
   // The hooks that `name` has passed so far, in order, including the one at
   // which it stands.

@@ -259,7 +259,7 @@ TEST(RaceTest, Race5AccessThatWasAnnouncedMeetsTheFlushOrIsWaitedFor) {
   while ((vm->state().vcpus[0]->gate().pending_requests() & kTlbFlush) == 0) {
     std::this_thread::yield();
   }
-  EXPECT_FALSE(threads.HasEnded("zap")) << "the access may be going on";
+  EXPECT_FALSE(threads.EndsSoon("zap")) << "the access may be going on";
   threads.RunToEnd("guest");
   threads.WaitForEnd("zap");
   EXPECT_EQ(vm->VcpuStats()[0].pf_taken, taken + 1) << "nothing stale is used";
@@ -282,7 +282,7 @@ TEST(RaceTest, Race5FlushWaitsForTheWalkThatIsGoingOn) {
   while ((vm->state().vcpus[0]->gate().pending_requests() & kTlbFlush) == 0) {
     std::this_thread::yield();
   }
-  EXPECT_FALSE(threads.HasEnded("flush"));
+  EXPECT_FALSE(threads.EndsSoon("flush"));
   threads.RunToEnd("guest");
   threads.WaitForEnd("flush");
   EXPECT_EQ(Memory(*vm, kPageGpa), 2u);
@@ -641,7 +641,7 @@ TEST(RaceTest, Race31SealWaitsForTheExitOfAVcpuThatHasSetD) {
   threads.RunTo("vcpu", HookPoint::kLogToDrain);
   threads.RunTo("seal", HookPoint::kKickToWait);
   threads.Start("seal");
-  EXPECT_FALSE(threads.HasEnded("seal"));
+  EXPECT_FALSE(threads.EndsSoon("seal"));
   threads.RunToEnd("vcpu");
   threads.WaitForEnd("seal");
   EXPECT_TRUE(Contains(sealed, kPage));
