@@ -385,7 +385,8 @@ TEST(RemoteTlbTest, Race5WhoFindsTheRequestFindsTheFlush) {
       if (event.point == HookPoint::kFlushToRequest) meet_requests();
     });
     remote.Flush(MmuKind::kTdp, FlushScope::kRange, FlushReason::kZap,
-                 {.gfns = GfnRange::Of(Gfn(7), 1)}, nullptr);
+                 {.mmu = MmuKind::kTdp, .gfns = GfnRange::Of(Gfn(7), 1)},
+                 nullptr);
   }
   meet_requests();
   EXPECT_EQ(found, 1u);
