@@ -124,6 +124,12 @@ void ShadowVcpu::SetPaging(const ShadowPaging& paging) {
 
 int ShadowVcpu::max_phys_bits() const { return CpuidOf(vm_).max_phys_bits; }
 
+std::optional<TlbTag> ShadowVcpu::NamedTag() const {
+  if (paging_.IsLinear()) return TlbTag::OfPcid(where_.pcid);
+  if (roots_.table() == nullptr) return std::nullopt;
+  return TlbTag::OfRoot(*roots_.table());
+}
+
 void ShadowVcpu::SelectContext() {
   if (roots_.table() == nullptr) {
     tlb_.SelectNone();
@@ -142,12 +148,7 @@ void ShadowVcpu::SetRoot(const GuestRoot& root, Flush flush) {
   SelectContext();
   if (flush == Flush::kYes) {
     vcpu_.stats().tlb_flush.Add();
-    // Another root may keep translations under the same PCID.
-    if (paging_.IsLinear()) {
-      tlb_.FlushContext(TlbTag::OfPcid(root.pcid));
-    } else if (kept) {
-      tlb_.FlushContext(TlbTag::OfRoot(*roots_.table()));
-    }
+    if (const auto tag = NamedTag()) tlb_.FlushContext(*tag);
     roots_.MustSync(root.pcid);
   }
   // A root that is loaded anew is flushed and synchronised.
@@ -160,10 +161,8 @@ void ShadowVcpu::InvalidatePage(uint64_t address) {
   vcpu_.stats().invlpg.Add();
   const uint64_t translated = paging_.Translated(address);
   roots_.InvalidateAddress(*guest_, translated, nullptr);
-  if (paging_.IsLinear()) {
-    tlb_.Invlpg(TlbTag::OfPcid(where_.pcid), PageNumberOf(translated));
-  } else if (roots_.table() != nullptr) {
-    tlb_.Invlpg(TlbTag::OfRoot(*roots_.table()), PageNumberOf(translated));
+  if (const auto tag = NamedTag()) {
+    tlb_.Invlpg(*tag, PageNumberOf(translated));
   }
 }
 

@@ -154,6 +154,10 @@ class ShadowVcpu {
   TlbTag TagOf(const PageTable& table, uint16_t pcid) const {
     return paging_.IsLinear() ? TlbTag::OfPcid(pcid) : TlbTag::OfRoot(table);
   }
+  // The tag of the context that the guest's instructions name when they name
+  // none: the PCID, under which other roots than the current one may have
+  // translations, or the current root if there is one.
+  std::optional<TlbTag> NamedTag() const;
   // Selects the context of the current root, or none if there is no root.
   void SelectContext();
   bool CanUse(const TlbEntry& entry, const GuestPageAccess& access) const {
