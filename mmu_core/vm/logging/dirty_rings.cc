@@ -83,13 +83,9 @@ RingReset ResetUntilStopped(VmCore& vm,
 }  // namespace
 
 RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
+  if (!vm.has_dirty_rings()) return {};
   return ResetUntilStopped(
       vm, [] { return false; }, cost);
-}
-
-RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost) {
-  if (!vm.has_dirty_rings()) return {};
-  return ResetDirtyRingsLocked(vm, cost);
 }
 
 void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost) {

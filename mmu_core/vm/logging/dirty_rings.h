@@ -51,18 +51,15 @@ struct RingReset {
 // The two halves of a RESET that cannot be stopped, for callers that hold
 // slots_lock already. The first frees and re-protects. The second, after
 // slots_lock was dropped, flushes and wakes the vCPUs if the count is not 0.
-// Until the second half, stale TLB entries may allow writes.
+// Until the second half, stale TLB entries may allow writes. Without rings
+// there is nothing to finish.
+//
+// The end of a slot's log, too, frees what was harvested: vCPUs that wait for
+// room go on even if no owner is left to clear.
 RingReset ResetDirtyRingsLocked(VmCore& vm, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 void FinishDirtyRingReset(VmCore& vm, RingReset reset, MmuCost* cost)
     ABSL_LOCKS_EXCLUDED(vm.slots.slots_lock);
-
-// Called when the log of a slot ended and the rings were harvested: frees all
-// entries, so that vCPUs that wait for room continue even if no owner is left
-// to clear. Returns the argument of FinishDirtyRingReset; its count is 0
-// without rings.
-RingReset ReclaimDirtyRingsLocked(VmCore& vm, MmuCost* cost)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
 }  // namespace mmu
 

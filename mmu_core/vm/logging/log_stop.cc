@@ -140,7 +140,7 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
     if (!log.ok()) return log.status();
     result = StopLocked(vm, (*log)->log, stop.recover, held, cost);
     if (!result.ok()) return result;
-    reset = ReclaimDirtyRingsLocked(vm, cost);
+    reset = ResetDirtyRingsLocked(vm, cost);
   }
   FinishDirtyRingReset(vm, std::move(reset), cost);
   return result;
@@ -167,7 +167,7 @@ absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
     if (!is_over(log.get())) return absl::nullopt;
     result = StopLocked(vm, log->log, RecoverOnStop::kNo, held, cost);
     if (!result.ok()) return absl::nullopt;  // no memory: the next call retries
-    reset = ReclaimDirtyRingsLocked(vm, cost);
+    reset = ResetDirtyRingsLocked(vm, cost);
   }
   FinishDirtyRingReset(vm, std::move(reset), cost);
   return *result;

@@ -53,7 +53,7 @@ absl::Status SetMemslot(VmCore& vm, const MemslotConfig& config) {
     MutexLock lock(vm.slots.slots_lock);
     if (absl::Status s = SetMemslotLocked(vm, config, &lost); !s.ok()) return s;
     // Perhaps no owner is left to clear what was harvested.
-    if (config.size_bytes == 0) reset = ReclaimDirtyRingsLocked(vm, nullptr);
+    if (config.size_bytes == 0) reset = ResetDirtyRingsLocked(vm, nullptr);
   }
   FinishDirtyRingReset(vm, std::move(reset), nullptr);
   return absl::OkStatus();
@@ -80,7 +80,7 @@ absl::StatusOr<UndeliveredCounts> DeleteMemslot(VmCore& vm, uint32_t slot,
       return s;
     }
     // Perhaps no owner is left to clear what was harvested.
-    reset = ReclaimDirtyRingsLocked(vm, nullptr);
+    reset = ResetDirtyRingsLocked(vm, nullptr);
     return Deleted::kYes;
   };
   // Usually the deletion is refused here, or the slot does not log, and the
