@@ -24,10 +24,10 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/flush_trace.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/lock_waiters.h"
 #include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_flush_batch.h"
@@ -366,26 +366,12 @@ TEST_F(ShadowSplitTest, WhoWaitsGetsTheLockFromAWalkThatSplitsNothing) {
 // Covers: SHD-74
 TEST_F(ShadowSplitTest, ASplitGoesOnWhileOthersAlwaysWait) {
   for (int n = 0; n < 8; ++n) MapLarge(kLarge, n, AccessRights(1 + 2 * n));
-  std::vector<std::thread> waiters;
-  const auto wait_for_lock = [&] {
-    waiters.emplace_back([&] { MmuWriteLocked held(mmu_lock_, LockOp::kZap); });
-    testing::Await("a thread waits for mmu_lock",
-                   [&] { return mmu_lock_.IsContended(); });
-  };
-  {
-    LockTrace trace([&](const LockTrace::Event& event) {
-      if (event.point == HookPoint::kWriteLocked && waiters.size() < 100) {
-        wait_for_lock();
-      }
-    });
-    wait_for_lock();
-    EXPECT_EQ(SplitAll().split_2m_count, 8);
-  }
-  EXPECT_GE(waiters.size(), 8u) << "one has the lock before each split";
-  EXPECT_LT(waiters.size(), 20u) << "and one split follows";
-  WithoutLock([&] {
-    for (std::thread& waiter : waiters) waiter.join();
-  });
+  testing::LockWaiters waiters(mmu_lock_, /*most=*/100);
+  waiters.Add();
+  EXPECT_EQ(SplitAll().split_2m_count, 8);
+  EXPECT_GE(waiters.count(), 8u) << "one has the lock before each split";
+  EXPECT_LT(waiters.count(), 20u) << "and one split follows";
+  WithoutLock([&] { waiters.Join(); });
 }
 
 // The caches hold between the smallest and the largest number of descriptors.

@@ -10,9 +10,8 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
-#include "mmu_core/testing/await.h"
 #include "mmu_core/testing/flush_trace.h"
-#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/lock_waiters.h"
 #include "mmu_core/testing/shadow_test_util.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/vcpu_gate.h"
@@ -22,7 +21,6 @@ namespace {
 
 using ::mmu::testing::FlushTrace;
 using ::mmu::testing::IndirectRole;
-using ::mmu::testing::LockTrace;
 using ::mmu::testing::NestedRole;
 using ::mmu::testing::PassthroughRole;
 using ::mmu::testing::ShadowFixture;
@@ -285,26 +283,13 @@ TEST_F(ShadowZapTest, ALongZapLetsThoseWhoWaitHaveTheLock) {
 TEST_F(ShadowZapTest, AZapGoesOnWhileOthersAlwaysWait) {
   for (uint64_t gfn = 10; gfn < 40; ++gfn) Page(gfn, IndirectRole(1));
   pages_.zap().StartGeneration(lock_);
-  std::vector<std::thread> waiters;
-  const auto wait_for_lock = [&] {
-    waiters.emplace_back([&] { MmuWriteLocked held(mmu_lock_, LockOp::kAge); });
-    testing::Await("a thread waits for mmu_lock",
-                   [&] { return mmu_lock_.IsContended(); });
-  };
-  {
-    LockTrace trace([&](const LockTrace::Event& event) {
-      if (event.point == HookPoint::kWriteLocked && waiters.size() < 100) {
-        wait_for_lock();
-      }
-    });
-    wait_for_lock();
-    pages_.zap().ZapObsolete(lock_, nullptr);
-    EXPECT_EQ(trace.CountOf(HookPoint::kYield), 2) << "one for each batch";
-  }
+  testing::LockWaiters waiters(mmu_lock_, /*most=*/100);
+  waiters.Add();
+  pages_.zap().ZapObsolete(lock_, nullptr);
+  EXPECT_EQ(waiters.trace().CountOf(HookPoint::kYield), 2)
+      << "one for each batch";
   EXPECT_EQ(pages_.in_use(), 0u);
-  WithoutLock([&] {
-    for (std::thread& waiter : waiters) waiter.join();
-  });
+  WithoutLock([&] { waiters.Join(); });
 }
 
 using ShadowZapDeathTest = ShadowZapTest;

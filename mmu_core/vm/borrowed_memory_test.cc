@@ -33,6 +33,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fake_lender.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -85,8 +86,7 @@ class BorrowedMemory {
   ~BorrowedMemory() { EXPECT_EQ(AuditFindings(*vm_), ""); }
 
   HvaRange Hvas(uint64_t first, uint64_t end) {
-    const Hva hva = SlotOf(*vm_, Gfn(0)).hva;
-    return {hva + first * kPageSize, hva + end * kPageSize};
+    return HostPagesOf(*vm_, 0, first, end);
   }
   // Changes the state of frames as a lender must: within an invalidation.
   void Change(uint64_t first, uint64_t end, FrameState state) {
@@ -243,8 +243,7 @@ TEST_P(BorrowedMemoryTest, NothingIsHeldWhileALenderIsAsked) {
     EXPECT_FALSE(vm_->state().vcpus[0]->gate().in_guest());
     if (std::exchange(changed, true)) return;
     EXPECT_TRUE(vm_->SetMemslot(Slot(2, 2 * kGiB, kMiB)).ok());
-    InvalidateRangeStart(vm_->state(), Hvas(8, 9), MayYield::kYes);
-    InvalidateRangeEnd(vm_->state(), Hvas(8, 9));
+    HostUnmaps(*vm_, Hvas(8, 9));
   });
   EXPECT_EQ(ReasonOfWrite(5), Reason::kNone);
   EXPECT_TRUE(changed);

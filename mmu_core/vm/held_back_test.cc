@@ -29,6 +29,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/workload.h"
@@ -130,11 +131,7 @@ class Call {
   std::thread thread_;
 };
 
-HvaRange HvasOfSlot0(const Vm& vm) {
-  RcuReadGuard rcu;
-  const Memslot* slot = vm.state().slots.Active(0).FindById(0);
-  return {slot->hva, slot->hva + (slot->npages << kPageShift)};
-}
+constexpr uint64_t kSlotBytes = uint64_t{64} << 20;
 
 class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
  protected:
@@ -146,9 +143,9 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
     config.mmu = GetParam();
     if (config.mmu == MmuMode::kShadow) config.format = EntryFormat::kNpt;
     config.vcpu_count = vcpus;
-    config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
+    config.memslots = {Slot(0, 0, kSlotBytes)};
     vm_ = MakeVmFrom(config);
-    all_ = HvasOfSlot0(*vm_);
+    all_ = HostPagesOf(*vm_, 0, 0, kSlotBytes / kPageSize);
   }
 
   ~HeldBackTest() override { SetReleaseLook(absl::Milliseconds(5)); }
@@ -358,9 +355,9 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackBesideAnotherTest,
 TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
   VmConfig config;
   config.mmu = MmuMode::kNested;
-  config.memslots = {Slot(0, 0, uint64_t{64} << 20)};
+  config.memslots = {Slot(0, 0, kSlotBytes)};
   const std::unique_ptr<Vm> vm = MakeVmFrom(config);
-  const HvaRange all = HvasOfSlot0(*vm);
+  const HvaRange all = HostPagesOf(*vm, 0, 0, kSlotBytes / kPageSize);
   InvalidateRangeStart(vm->state(), all, MayYield::kYes);
   Call change([&] {
     EXPECT_TRUE(vm->SetMemslot(Slot(1, uint64_t{1} << 30, 1 << 20)).ok());

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -178,23 +177,20 @@ TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
   auto vm = MakeTwoSlots();
   const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
-  std::atomic<bool> changed{false};
-  std::thread changer([&] {
+  Interleaving threads;
+  threads.Add("change", [&] {
     EXPECT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
-    changed.store(true);
   });
-  // The changer has taken slots_lock and waits for the end of the invalidation.
-  while (!changed && vm->state().slots.slots_lock.TryLock()) {
+  threads.Start("change");
+  // It takes slots_lock and waits for the end of the invalidation.
+  while (!threads.HasEnded("change") &&
+         vm->state().slots.slots_lock.TryLock()) {
     vm->state().slots.slots_lock.Unlock();
     std::this_thread::yield();
   }
-  // A change that did not wait would be over soon.
-  for (int i = 0; i < 100 && !changed; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  EXPECT_FALSE(changed.load());
+  EXPECT_FALSE(threads.EndsSoon("change"));
   InvalidateRangeEnd(vm->state(), range);
-  changer.join();
+  threads.WaitForEnd("change");
   EXPECT_EQ(vm->Memslots().size(), 3u);
 }
 

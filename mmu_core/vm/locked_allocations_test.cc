@@ -25,6 +25,7 @@
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/noted_pages.h"
@@ -129,8 +130,8 @@ class LockedAllocationsTest : public ::testing::TestWithParam<Kind> {
     ASSERT_TRUE(StopLog(*vm_, recover, Undelivered::kDiscard, nullptr).ok());
   }
   HvaRange Hvas(uint64_t first_mib, uint64_t mib) {
-    const Memslot& slot = SlotOf(*vm_, Gfn(0));
-    return {slot.hva + first_mib * kMiB, slot.hva + (first_mib + mib) * kMiB};
+    constexpr uint64_t kPages = kMiB / kPageSize;
+    return HostPagesOf(*vm_, 0, first_mib * kPages, (first_mib + mib) * kPages);
   }
   void SplitByJob() {
     SplitRequest request;

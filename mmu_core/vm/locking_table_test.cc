@@ -21,6 +21,7 @@
 #include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/mutex_test_util.h"
 #include "mmu_core/testing/tdp_test_util.h"
@@ -211,10 +212,7 @@ void ResetRings(Vm& vm) {
 }
 
 // The host memory of slot 0.
-HvaRange AllHvas(Vm& vm) {
-  const Memslot& slot = SlotOf(vm, Gfn(0));
-  return {slot.hva, slot.hva + kPages * kPageSize};
-}
+HvaRange AllHvas(Vm& vm) { return HostPagesOf(vm, 0, 0, kPages); }
 
 void HostUnmaps(Vm& vm, MayYield may_yield) {
   InvalidateRangeStart(vm.state(), AllHvas(vm), may_yield);

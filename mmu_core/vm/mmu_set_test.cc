@@ -24,6 +24,7 @@
 #include "mmu_core/memory/guest_memory_access.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/fake_mmu.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -85,11 +86,6 @@ void ClearFirstPage(Vm& vm) {
   mask[0] = 1;
   EXPECT_TRUE(
       ClearLog(vm, 0, sealed.epoch, 0, kSlotBytes / kPageSize, mask).ok());
-}
-
-HvaRange FirstPage(Vm& vm) {
-  const Memslot& slot = SlotOf(vm, Gfn(0));
-  return {slot.hva, slot.hva + kPageSize};
 }
 
 const std::vector<Operation>& Operations() {
@@ -163,10 +159,7 @@ const std::vector<Operation>& Operations() {
        {{"FastZapAll", kLast, "none"}, {"SlotsChanged", kFirst, "none"}}},
       {"HostTakesPagesAway",
        Nothing,
-       [](Vm& vm) {
-         InvalidateRangeStart(vm.state(), FirstPage(vm), MayYield::kYes);
-         InvalidateRangeEnd(vm.state(), FirstPage(vm));
-       },
+       [](Vm& vm) { HostUnmaps(vm, HostPagesOf(vm, 0, 0, 1)); },
        {{"ZapLeafs", kLast, "write"}}},
       {"ZapGfnRange",
        Nothing,

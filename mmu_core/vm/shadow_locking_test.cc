@@ -16,6 +16,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/locked_allocations.h"
 #include "mmu_core/testing/mutex_test_util.h"
@@ -57,10 +58,6 @@ class Guest {
       table = ReadValue(*vm_, table) & 0x000f'ffff'ffff'f000;
     }
     return table;
-  }
-  HvaRange Hvas() {
-    const Memslot& slot = SlotOf(*vm_, Gfn(0));
-    return {slot.hva, slot.hva + kBytes};
   }
 
  private:
@@ -164,8 +161,7 @@ INSTANTIATE_TEST_SUITE_P(
             }},
         Row{"HostUnmaps", "write", Nothing,
             [](Guest& g) {
-              InvalidateRangeStart(g.vm().state(), g.Hvas(), MayYield::kYes);
-              InvalidateRangeEnd(g.vm().state(), g.Hvas());
+              HostUnmaps(g.vm(), HostPagesOf(g.vm(), 0, 0, kBytes / kPageSize));
             }},
         Row{"EnableLog", "write read", Nothing,
             [](Guest& g) { EXPECT_TRUE(StartLog(g.vm(), {}, nullptr).ok()); }},

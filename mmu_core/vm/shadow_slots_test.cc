@@ -7,7 +7,6 @@
 #include <memory>
 #include <numeric>
 #include <ostream>
-#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -27,7 +26,7 @@
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/interleaving.h"
-#include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/lock_waiters.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/age_pages.h"
@@ -239,20 +238,10 @@ TEST_P(ShadowSlotsTest, TheFirstClearSplitsOrProtectsWhatL2MapsHuge) {
 // Covers: DL-27
 TEST_P(ShadowSlotsTest, AClearThatIsInterruptedBySplitsLosesNoPage) {
   StartLog(InitiallySet::kYes, SplitPolicy::kOnClear);
-  std::vector<std::thread> waiters;
-  {
-    LockTrace trace([&](const LockTrace::Event& event) {
-      if (event.point != HookPoint::kWriteLocked || waiters.size() == 50) {
-        return;
-      }
-      MmuLock& lock = nested_.state().mmu_lock;
-      waiters.emplace_back([&] { MmuWriteLocked held(lock, LockOp::kZap); });
-      Await("a thread waits for mmu_lock", [&] { return lock.IsContended(); });
-    });
-    ClearAll();
-  }
-  for (std::thread& waiter : waiters) waiter.join();
-  EXPECT_GT(waiters.size(), 2u);
+  LockWaiters waiters(nested_.state().mmu_lock, /*most=*/50);
+  ClearAll();
+  waiters.Join();
+  EXPECT_GT(waiters.count(), 2u);
   EXPECT_EQ(nested_.ShadowLeafsOf(nested_.FrameOf(0), Level::k2M), 0u);
   for (uint64_t nested = 0; nested < kL2Bytes; nested += 16 * kPageSize) {
     ASSERT_TRUE(WriteIsLogged(nested)) << nested;
