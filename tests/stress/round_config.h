@@ -63,6 +63,14 @@ struct RoundConfig {
   bool has_device() const {
     return companion_bitmap && dirty_ring_entries != 0;
   }
+  // The guest has page tables of its own.
+  bool has_programs() const {
+    return mmu == MmuMode::kShadow || mmu == MmuMode::kNested;
+  }
+  // There is a slot with pages of 1 GiB (round_vm.h).
+  bool has_huge_range() const {
+    return host_page_level == Level::k1G && !has_programs();
+  }
 };
 // A configuration that depends only on the arguments. The seed decides what
 // they leave open.

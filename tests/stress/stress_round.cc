@@ -45,6 +45,7 @@
 #include "tests/stress/paged_guest.h"
 #include "tests/stress/round_config.h"
 #include "tests/stress/round_result.h"
+#include "tests/stress/round_vm.h"
 #include "tests/stress/stressed_guest.h"
 
 namespace mmu::stress {
@@ -59,21 +60,10 @@ constexpr int kPhases = 4;
 // nowhere.
 constexpr Gfn kChangingStart(4 * kGiB / kPageSize);
 constexpr int kPlaces = 2;
-// Slot 4, which is stable, is the only one with room for a page of 1 GiB.
-constexpr GfnRange kHugeRange =
-    GfnRange::Of(Gfn(8 * kGiB / kPageSize), kGiB / kPageSize);
 
 class Round {
  public:
   explicit Round(const RoundConfig& config) : config_(config) {}
-
-  bool has_programs() const {
-    return config_.mmu == MmuMode::kShadow || config_.mmu == MmuMode::kNested;
-  }
-
-  bool has_huge_range() const {
-    return config_.host_page_level == Level::k1G && !has_programs();
-  }
 
   RoundResult Run() {
     const uint64_t tables = TablePool::Process().tables_out();
@@ -108,44 +98,11 @@ class Round {
   }
 
  private:
-  MemslotConfig SlotConfig(uint32_t id, Gfn start, uint64_t pages) const {
-    MemslotConfig slot;
-    slot.slot = id;
-    slot.gpa = ToGpa(start);
-    slot.size_bytes = pages * kPageSize;
-    slot.backing = id % 2 == 0 ? BackingKind::kAnonymous : BackingKind::kMemfd;
-    slot.host_page_level = config_.host_page_level;
-    return slot;
-  }
-
   void MakeVm() {
-    VmConfig config;
-    config.mmu = config_.mmu;
-    config.guest_paging = config_.guest_paging;
-    config.shadow_page_limit = config_.shadow_page_limit;
-    config.format = config_.format;
-    config.ad_bits =
-        config_.ad_bits ? VmConfig::AdBits::kOn : VmConfig::AdBits::kOff;
-    config.pml = config_.pml ? VmConfig::Pml::kYes : VmConfig::Pml::kNo;
-    config.root_levels = config_.root_levels;
-    config.vcpu_count = config_.vcpus;
-    config.dirty_ring_entries = config_.dirty_ring_entries;
-    if (config_.has_device()) {
-      config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
-    }
-    config.mmio_caching = config_.mmio_caching;
-    config.slot_zap = config_.slot_zap;
-    config.tlb = config_.tlb;
-    config.memslots = {SlotConfig(0, Gfn(0), kMigratedPages),
-                       SlotConfig(1, Gfn(kMigratedPages), kOtherPages)};
-    if (has_huge_range()) {
-      config.memslots.push_back(
-          SlotConfig(4, kHugeRange.start, kHugeRange.pages()));
-    }
     if (config_.nx_huge_pages) {
       Must("switch the NX mitigation on", nx_.SetNxHugePages("force"));
     }
-    absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(config, nx_);
+    absl::StatusOr<std::unique_ptr<Vm>> vm = Vm::Create(VmOf(config_), nx_);
     Must("create the VM", vm.status());
     if (!vm.ok()) return;
     vm_ = *std::move(vm);
@@ -157,13 +114,13 @@ class Round {
   // Guests that write whole pages, such as tables, leave these pages alone.
   GfnRange DevicePages() const {
     const Gfn end(kMigratedPages);
-    return {has_programs() ? end - kDevicePages : Gfn(0), end};
+    return {config_.has_programs() ? end - kDevicePages : Gfn(0), end};
   }
 
   void RunThreads() {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
-        .huge = has_huge_range() ? kHugeRange : GfnRange(),
+        .huge = config_.has_huge_range() ? kHugeRange : GfnRange(),
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
@@ -172,7 +129,7 @@ class Round {
       auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
       nested = one.get();
       guest = std::move(one);
-    } else if (has_programs()) {
+    } else if (config_.has_programs()) {
       guest = std::make_unique<PagedGuest>(
           *vm_, stable, config_.seed,
           config_.smp == Smp::kYes ? PagedGuest::Kernels::kOneForAll
@@ -200,7 +157,7 @@ class Round {
 
   // The memory of a guest with programs.
   GpaSpace ProgramSpace(GfnRange stable) const {
-    if (device_ == nullptr || !has_programs()) {
+    if (device_ == nullptr || !config_.has_programs()) {
       return GpaSpace::Create({stable}).value();
     }
     return GpaSpace::Create({{stable.start, DevicePages().start},
@@ -403,13 +360,13 @@ class Round {
 
   // Sometimes the range where a page of 1 GiB may be mapped.
   GfnRange RandomOrHugeRange(std::mt19937_64& random) const {
-    if (has_huge_range() && random() % 8 == 0) return kHugeRange;
+    if (config_.has_huge_range() && random() % 8 == 0) return kHugeRange;
     return RandomRange(random);
   }
 
   void Disturb(std::mt19937_64& random) {
     // A guest with programs does more work per access, so give it time.
-    if (has_programs()) {
+    if (config_.has_programs()) {
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 4000));
     }
     switch (random() % 13) {
@@ -578,11 +535,11 @@ class Round {
   bool WritesGoTo(HvaRange range, std::mt19937_64& random) const {
     const std::vector<uint64_t> before = GuestWords(range);
     if (random() % 4 == 0) {
-      const uint64_t micros = has_programs() ? 4000 : 100;
+      const uint64_t micros = config_.has_programs() ? 4000 : 100;
       std::this_thread::sleep_for(std::chrono::microseconds(random() % micros));
     }
     const std::vector<uint64_t> after = GuestWords(range);
-    if (!has_programs()) return before != after;
+    if (!config_.has_programs()) return before != after;
     // The MMU emulates a write to a page that contains a shadowed table of the
     // guest. Such a write uses the host's own mapping, so these pages are left
     // out. But a vCPU may be in the middle of such a write to a page that has
@@ -611,14 +568,15 @@ class Round {
     }
     MMU_CHECK(slot != nullptr);
     const SlotRmaps* const rmaps = slot->shadow_rmaps();
-    const uint64_t first = has_programs() ? kFirstProgramWord : 0;
-    const uint64_t count =
-        has_programs() ? kProgramWords : static_cast<uint64_t>(config_.vcpus);
+    const uint64_t first = config_.has_programs() ? kFirstProgramWord : 0;
+    const uint64_t count = config_.has_programs()
+                               ? kProgramWords
+                               : static_cast<uint64_t>(config_.vcpus);
     std::vector<uint64_t> all;
     for (Hva page = range.start; page < range.end; page += kPageSize) {
       const Gfn gfn = slot->base_gfn + (page - slot->hva) / kPageSize;
-      const bool shadowed =
-          has_programs() && rmaps != nullptr && rmaps->IsWriteTracked(gfn);
+      const bool shadowed = config_.has_programs() && rmaps != nullptr &&
+                            rmaps->IsWriteTracked(gfn);
       auto* words = reinterpret_cast<uint64_t*>(page.value());
       for (uint64_t i = 0; i < count; ++i) {
         all.push_back(shadowed ? kShadowed
@@ -721,9 +679,9 @@ class Round {
     if (place != kNowhere) regions_.Begin(region(place));
     const GfnRange range =
         regions_.range(region(place != kNowhere ? place : from));
-    Must(what, vm_->SetMemslot(
-                   SlotConfig(2 + static_cast<uint32_t>(which), range.start,
-                              place != kNowhere ? range.pages() : 0)));
+    Must(what, vm_->SetMemslot(SlotOf(config_, 2 + static_cast<uint32_t>(which),
+                                      range.start,
+                                      place != kNowhere ? range.pages() : 0)));
     using State = ChangingRegions::State;
     if (from != kNowhere) regions_.End(region(from), State::kNothing);
     if (place != kNowhere) regions_.End(region(place), State::kMemory);

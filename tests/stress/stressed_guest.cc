@@ -8,7 +8,6 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/reason.h"
-#include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
@@ -63,21 +62,10 @@ AccessOutcome StressedGuest::Access(Vcpu& vcpu, Gpa gpa, AccessKind kind,
     const bool forbidden = outcome == AccessOutcome::kError &&
                            DetailOf(vcpu.status()).kvm_errno == EFAULT;
     if (!ring_full && !forbidden) return outcome;
-    if (ring_full && !AwaitRingRoomOrStop(vcpu)) return outcome;
+    if (ring_full) AwaitRingRoom(vcpu);
     if (forbidden) WaitOutside(vcpu);
     outcome = vcpu.ContinueAccess(gpa, kind, word);
   }
-}
-
-bool StressedGuest::AwaitRingRoomOrStop(Vcpu& vcpu) {
-  CountRingFull();
-  Outside(vcpu, [&] {
-    const WaitTime::Scope waits(vcpu.stats().ring_full_wait);
-    do {
-      WaitALittle();
-    } while (vcpu.dirty_ring()->SoftFull() && !stopping());
-  });
-  return !stopping();
 }
 
 bool StressedGuest::PreFault(int index, std::mt19937_64& random) {
@@ -150,8 +138,7 @@ bool StressedGuest::StepChanging(int index, uint64_t dice,
     return false;
   }
   const auto state = ChangingRegions::StateOf(before);
-  if (before != after || state == ChangingRegions::State::kChanging ||
-      outcome == AccessOutcome::kDirtyRingFull) {
+  if (before != after || state == ChangingRegions::State::kChanging) {
     return true;
   }
   if ((outcome == AccessOutcome::kDone) !=
@@ -188,16 +175,12 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
   }
   const Gpa base = ToGpa(GfnOf(page));
   const int neighbour = (index + 1) % vcpus();
-  bool well = true;
   const auto access = [&](int word_of, AccessKind kind, uint64_t* word) {
     const AccessOutcome outcome =
         Access(vcpu, base + static_cast<uint64_t>(word_of) * 8, kind, word);
     if (outcome == AccessOutcome::kDone) return true;
-    if (outcome == AccessOutcome::kDirtyRingFull)
-      return false;  // the guest stops
     Report(absl::StrFormat("vCPU %d, page %d of the stable range: not done: %s",
                            index, page, vcpu.status().ToString()));
-    well = false;
     return false;
   };
   uint64_t word = 0;
@@ -205,20 +188,20 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
     case 0:
     case 1:
       word = expect.own[page] + 1;
-      if (!access(index, AccessKind::kWrite, &word)) return well;
+      if (!access(index, AccessKind::kWrite, &word)) return false;
       ++expect.own[page];
       return true;
     case 2:
       if (!access(index,
                   dice / 8 % 8 == 0 ? AccessKind::kExec : AccessKind::kRead,
                   &word)) {
-        return well;
+        return false;
       }
       return CheckWord(index, page, word, expect.own[page], expect.own[page],
                        "its own");
     default:
       if (vcpus() == 1) return true;
-      if (!access(neighbour, AccessKind::kRead, &word)) return well;
+      if (!access(neighbour, AccessKind::kRead, &word)) return false;
       if (!CheckWord(index, page, word, expect.neighbour[page], UINT64_MAX,
                      "its neighbour's")) {
         return false;

@@ -45,8 +45,8 @@ class StressedGuest final : public GuestThreads {
  private:
   struct Expectations {
     // By page of the stable range, and then of those of the huge range that are
-    // accessed: the last number in this vCPU's own word, and
-    // the highest number seen in its neighbour's word.
+    // accessed: the last number in this vCPU's own word, and the highest number
+    // seen in its neighbour's word.
     std::vector<uint64_t> own;
     std::vector<uint64_t> neighbour;
     // By page of the changing range: this vCPU's own word, and the state it
@@ -65,11 +65,8 @@ class StressedGuest final : public GuestThreads {
                   Expectations& expect);
   bool StepChanging(int index, uint64_t dice, std::mt19937_64& random,
                     Expectations& expect);
-  // As Vcpu::Access, but waits while the vCPU's dirty ring is full. It returns
-  // kDirtyRingFull only if the guest is to stop.
+  // As Vcpu::Access, but waits while the vCPU's dirty ring is full.
   AccessOutcome Access(Vcpu& vcpu, Gpa gpa, AccessKind kind, uint64_t* word);
-  // False: the guest is to stop.
-  bool AwaitRingRoomOrStop(Vcpu& vcpu);
   // Called outside of guest mode. False: a violation was reported.
   bool PreFault(int index, std::mt19937_64& random);
   // REQUIRES: `page` is an index in Expectations::own.
