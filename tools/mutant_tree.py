@@ -4,7 +4,8 @@
 expression becomes `(Active(n) ? (new) : (expression))`. Active(n) is true in a
 process whose environment has MMU_MUTANT=n. So one build serves all mutants. The
 first time that it is true it makes the file named by MMU_MUTANT_TRACE: the tests
-have reached the mutant.
+have reached the mutant. Each source that has a switch begins with the code of
+Active, so no BUILD file differs.
 """
 
 import os
@@ -14,11 +15,10 @@ import subprocess
 
 import mutant_list
 
-SWITCH_PATH = "mmu_core/base/mutant_switch.h"
 SWITCH = """// Made by tools/mutants.
 
-#ifndef MMU_CORE_BASE_MUTANT_SWITCH_H_
-#define MMU_CORE_BASE_MUTANT_SWITCH_H_
+#ifndef MMU_MUTANTS_SWITCH_
+#define MMU_MUTANTS_SWITCH_
 
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -63,17 +63,9 @@ inline bool Active(unsigned long number) {
 
 }  // namespace mmu_mutants
 
-#endif  // MMU_CORE_BASE_MUTANT_SWITCH_H_
-"""
-SWITCH_RULE = """
-cc_library(
-    name = "mutant_switch",
-    hdrs = ["mutant_switch.h"],
-    visibility = ["//visibility:public"],
-)
-"""
-RULE = re.compile(r"^cc_\w+\($.*?^\)$", re.MULTILINE | re.DOTALL)
+#endif  // MMU_MUTANTS_SWITCH_
 
+"""
 
 class Site:
     """One text of a source, the mutants of it, and the sites within it."""
@@ -114,8 +106,7 @@ def sites_of(mutants, text):
 
 def weave(mutants, text):
     """The source `text` with the switches of `mutants`, which are all of it."""
-    woven = render(sites_of(mutants, text), text, 0, len(text))
-    return '#include "%s"\n%s' % (SWITCH_PATH, woven)
+    return SWITCH + render(sites_of(mutants, text), text, 0, len(text))
 
 
 def render(sites, text, start, end):
@@ -142,21 +133,6 @@ def render(sites, text, start, end):
     return "".join(parts) + text[start:end]
 
 
-def add_dependency(build, sources):
-    """The BUILD file in which the rules of `sources` may use the switch."""
-    def edit(match):
-        rule = match.group(0)
-        if not any('"%s"' % source in rule for source in sources):
-            return rule
-        label = '"//mmu_core/base:mutant_switch",'
-        edited, found = re.subn(r"^(    deps = \[)", r"\1\n        " + label,
-                                rule, count=1, flags=re.MULTILINE)
-        if not found:
-            edited = rule[:-1] + "    deps = [%s],\n)" % label
-        return edited
-    return RULE.sub(edit, build)
-
-
 def files_of(root):
     """The project's files; for a tree without git, all files."""
     listed = subprocess.run(
@@ -170,36 +146,44 @@ def files_of(root):
 
 
 def package_of(root, name):
+    """The folder of the file's package; None if it is in none."""
     folder = pathlib.PurePath(name).parent
     while not (root / folder / "BUILD.bazel").is_file():
         if folder == folder.parent:
-            raise mutant_list.ListError("%s is in no package" % name)
+            return None
         folder = folder.parent
     return folder
 
 
-def make(root, tree, mutants):
-    """Makes or refreshes the copy in `tree`. Writes only what has changed."""
+def woven_sources(root, mutants):
+    """The text of each source of `mutants`, with their switches."""
     of_file = {}
     for mutant in mutants:
         if not mutant.equivalent:
             of_file.setdefault(mutant.get("file"), []).append(mutant)
-    changed = {SWITCH_PATH: SWITCH}
-    sources = {pathlib.PurePath("mmu_core/base"): []}
-    for name, its in of_file.items():
-        changed[name] = weave(its, (root / name).read_text())
-        folder = package_of(root, name)
-        sources.setdefault(folder, []).append(
-            str(pathlib.PurePath(name).relative_to(folder)))
-    for folder, names in sources.items():
-        build = add_dependency((root / folder / "BUILD.bazel").read_text(),
-                               names)
-        if folder == pathlib.PurePath("mmu_core/base"):
-            build += SWITCH_RULE
-        changed[str(folder / "BUILD.bazel")] = build
-    kept = set(files_of(root)) | set(changed)
-    for name in kept:
-        write(root / name, tree / name, changed.get(name))
+    return {name: weave(its, (root / name).read_text())
+            for name, its in of_file.items()}
+
+
+def make_copy(root, tree, mutants):
+    """Makes or refreshes a copy of the project in `tree`, with `mutants`."""
+    make(root, tree, files_of(root), woven_sources(root, mutants))
+
+
+def make_packages(root, tree, mutants):
+    """Makes or refreshes in `tree` the packages that `mutants` break, only.
+    Bazel takes them instead of the project's own with --package_path."""
+    woven = woven_sources(root, mutants)
+    packages = {package_of(root, name) for name in woven}
+    make(root, tree, [name for name in files_of(root)
+                      if package_of(root, name) in packages], woven)
+
+
+def make(root, tree, names, woven):
+    """Makes `tree` hold the files `names`. Writes only what has changed."""
+    for name in names:
+        write(root / name, tree / name, woven.get(name))
+    kept = set(names)
     for path in sorted(tree.rglob("*"), reverse=True):
         name = str(path.relative_to(tree))
         if name.startswith("bazel-"):
@@ -215,5 +199,4 @@ def write(source, target, text):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-    if source.is_file():
-        os.chmod(target, source.stat().st_mode)
+    os.chmod(target, source.stat().st_mode)

@@ -130,7 +130,7 @@ class TreeTest(unittest.TestCase):
                       % statement.number, woven)
         self.assertIn("return (::mmu_mutants::Active(%dul) ? (x) : (x + x));"
                       % expression.number, woven)
-        self.assertTrue(woven.startswith('#include "mmu_core/base/mutant_s'))
+        self.assertTrue(woven.startswith(mutant_tree.SWITCH))
 
     def test_a_text_within_a_text_and_one_text_twice_are_nested(self):
         outer = mutant_of(("statement  one(x); two(x);", "o();", TEST), "o")
@@ -155,11 +155,6 @@ class TreeTest(unittest.TestCase):
                       % text.number, woven)
         with self.assertRaisesRegex(mutant_list.ListError, "one way only"):
             self.weave(text, mutant_of(("text       one(x);", "ACTIVE;", TEST)))
-
-    def test_only_the_rule_of_the_source_gets_the_dependency(self):
-        edited = mutant_tree.add_dependency(BUILD, ["a.cc"])
-        self.assertEqual(edited.count("mutant_switch"), 1)
-        self.assertLess(edited.index("mutant_switch"), edited.index('":b"'))
 
 
 class RunTest(unittest.TestCase):
@@ -313,6 +308,26 @@ class RunTest(unittest.TestCase):
         self.assertEqual(lists[0], lists[1])
         self.assertNotEqual(lists[0].splitlines()[1:],
                             lists[2].splitlines()[1:])
+
+    def test_a_sample_breaks_its_packages_in_the_projects_own_build(self):
+        self.write("tools/BUILD.bazel", "")
+        for seed in "1", "2":  # the second finds the folder of the first
+            result = self.tool([self.caught], "--run", "--sample", "1",
+                               "--seed", seed)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("1 caught", result.stdout)
+        sample = self.scratch / "sample"
+        self.assertEqual(
+            sorted(str(path.relative_to(sample)) for path in
+                   sample.rglob("*") if path.is_file()),
+            ["mmu_core/base/BUILD.bazel", "mmu_core/base/a.cc"])
+        self.assertIn("mmu_mutants::Active",
+                      (sample / "mmu_core/base/a.cc").read_text())
+        self.assertEqual((self.root / "mmu_core/base/a.cc").read_text(), SOURCE)
+        self.assertIn("build --package_path=%s:%%workspace%% //mmu_core/base:a_"
+                      % sample, (self.root / "calls").read_text())
+        # Samples and runs of all do not spoil each other's results.
+        self.assertFalse((self.scratch / "results.json").exists())
 
     def test_a_wrong_entry_is_refused(self):
         for old, new, error in (("two(x);", "two(y);", "occurs 0 times"),
