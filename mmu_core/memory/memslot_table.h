@@ -41,6 +41,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 
@@ -105,8 +106,10 @@ class MemslotTable {
 
   // The current set of address space `as_id` (CHECKed). Valid until the end of
   // the RCU read section it was obtained in, or while slots_lock is held.
+  // REQUIRES: one of the two.
   const MemslotSet& Active(int as_id) const {
     MMU_CHECK(as_id >= 0 && as_id < address_spaces());
+    MMU_DCHECK(InRcuReadSection() || slots_lock.IsHeld());
     return *spaces_[static_cast<size_t>(as_id)].active.load(
         std::memory_order_acquire);
   }

@@ -19,6 +19,7 @@
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/memory/region_request.h"
 #include "mmu_core/memory/region_test_util.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -134,6 +135,7 @@ void Compare(const TestTable& t, const Model& model) {
   uint64_t pages = 0;
   int logging = 0;
   for (int as_id = 0; as_id < kSpaces; ++as_id) {
+    RcuReadGuard reader;
     const MemslotSet& set = t.table.Active(as_id);
     std::vector<ModelSlot> expected;
     for (const ModelSlot& s : model.slots) {

@@ -118,10 +118,14 @@ TEST(MemslotTableTest, SlotIsFoundInvalidWhileItsMappingsAreZapped) {
 TEST(MemslotTableTest, IdenticalCallChangesNothing) {
   TestTable t;
   ASSERT_TRUE(t.Set(Region(0, 0, 16, kLog)).ok());
-  const MemslotSet* before = &t.table.Active(0);
+  const auto active = [&t] {
+    RcuReadGuard reader;
+    return &t.table.Active(0);
+  };
+  const MemslotSet* before = active();
   EXPECT_TRUE(t.Set(Region(0, 0, 16, kLog)).ok());
   EXPECT_EQ(t.generation(), uint64_t{2});
-  EXPECT_EQ(&t.table.Active(0), before);
+  EXPECT_EQ(active(), before);
   EXPECT_EQ(t.hooks.events, (Events{"create - 0"}));
 }
 
@@ -161,6 +165,7 @@ struct FailingTable {
   }
   std::string State() const {
     std::string state;
+    RcuReadGuard reader;
     const MemslotSet& set = table.Active(0);
     for (const Memslot* slot : set.slots()) {
       absl::StrAppend(&state, slot->id, "@", slot->base_gfn.value(), " ",
@@ -209,8 +214,11 @@ TEST(MemslotTableTest, WhicheverAllocationFailsNothingChanged) {
       EXPECT_EQ(DetailOf(attempt.status).kvm_errno, ENOMEM);
       EXPECT_EQ(t.State(), before);
       EXPECT_EQ(t.certain, 0);
-      EXPECT_EQ(t.table.Active(0).FindByGfn(Gfn(5))->HvaOf(Gfn(5)).value(),
-                Region(0, 0, 600).userspace_addr.value() + 5 * kPageSize);
+      {
+        RcuReadGuard reader;
+        EXPECT_EQ(t.table.Active(0).FindByGfn(Gfn(5))->HvaOf(Gfn(5)).value(),
+                  Region(0, 0, 600).userspace_addr.value() + 5 * kPageSize);
+      }
       EXPECT_TRUE(change(t).ok());
       EXPECT_NE(t.State(), before);
     }
@@ -332,7 +340,10 @@ TEST(MemslotTableTest, AReaderKeepsItsSetWhileAnotherIsPublished) {
   // The updater has published the next set, and frees this one later.
   threads.RunTo("delete", HookPoint::kGracePeriod);
   EXPECT_THAT(FoundIn(*with_invalid, region), Each(invalid));
-  EXPECT_THAT(FoundIn(t.table.Active(0), region), Each(nullptr));
+  {
+    RcuReadGuard reader;
+    EXPECT_THAT(FoundIn(t.table.Active(0), region), Each(nullptr));
+  }
   threads.RunToEnd("delete");
 }
 
@@ -477,6 +488,7 @@ TEST(MemslotTableTest, AnUpdaterThatWaitsForReadersLeavesSlotsArchLockToThem) {
     threads.RunToEnd("root");
     threads.WaitForEnd("update");
     EXPECT_TRUE(gate.SlotsHaveRmaps());
+    RcuReadGuard reader;
     for (const Memslot* slot : table.Active(0).slots()) {
       EXPECT_NE(slot->shadow_rmaps(), nullptr) << slot->id;
     }
@@ -499,6 +511,7 @@ TEST(MemslotTableTest, UpdatesOfSeveralThreadsAreSerialised) {
   // Each iteration swaps the set three times.
   EXPECT_EQ(t.generation(), uint64_t{4 * 50 * 3 * 2});
   EXPECT_EQ(t.table.total_pages(), uint64_t{0});
+  RcuReadGuard reader;
   EXPECT_TRUE(t.table.Active(0).slots().empty());
 }
 

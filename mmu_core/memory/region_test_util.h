@@ -16,6 +16,7 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/memory/region_request.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 
@@ -101,9 +102,12 @@ struct TestTable {
     return table.SetRegion(request, hooks);
   }
   uint64_t generation(int as_id = 0) const {
+    RcuReadGuard reader;
     return table.Active(as_id).generation();
   }
+  // Valid until the slots are changed.
   const Memslot* Find(uint64_t gfn, int as_id = 0) const {
+    RcuReadGuard reader;
     return table.Active(as_id).FindByGfn(Gfn(gfn));
   }
 

@@ -330,6 +330,7 @@ TEST(RegionHooksTest, ASlotThatIsCreatedLoggingNeedsNoWork) {
   // New faults map small pages and mark.
   Write(*vm, kGiB + 0x1000);
   EXPECT_EQ(vm->Stats().pages_4k, 1u);
+  RcuReadGuard reader;
   EXPECT_TRUE(state.slots.Active(0).FindById(5)->dirty_bitmap->Test(1));
 }
 
