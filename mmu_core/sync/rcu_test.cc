@@ -1,6 +1,7 @@
 #include "mmu_core/sync/rcu.h"
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -9,6 +10,9 @@
 
 namespace mmu {
 namespace {
+
+// More than liburcu takes for a grace period without readers.
+constexpr std::chrono::milliseconds kTimeToFail(100);
 
 TEST(RcuTest, SectionsNest) {
   EXPECT_FALSE(InRcuReadSection());
@@ -31,7 +35,7 @@ TEST(RcuTest, SynchronizeWaitsForAReaderThatCameBefore) {
     RcuReadGuard guard;
     reading = true;
     while (!synchronizing) std::this_thread::yield();
-    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    std::this_thread::sleep_for(kTimeToFail);
     left = true;
   });
   while (!reading) std::this_thread::yield();
@@ -47,7 +51,7 @@ TEST(RcuTest, DeferredFunctionRunsOnlyAfterTheReaderLeft) {
     RcuReadGuard guard;
     RcuDefer([](void* p) { *static_cast<std::atomic<bool>*>(p) = true; },
              &called);
-    for (int i = 0; i < 100; ++i) std::this_thread::yield();
+    std::this_thread::sleep_for(kTimeToFail);
     EXPECT_FALSE(called);
   }
   RcuBarrier();

@@ -172,26 +172,54 @@ TEST(HostNotifierTest, BetweenStartAndEndNothingIsMapped) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// Starts a change of the slots while "host" of `threads` stands within an
+// invalidation. The change has to wait until "host" has ended.
+void ExpectSlotsChangeAfter(Vm& vm, Interleaving& threads) {
+  threads.Add("change", [&] {
+    EXPECT_TRUE(vm.SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
+  });
+  threads.Start("change");
+  // It takes slots_lock and waits for the end of the invalidation.
+  while (!threads.HasEnded("change") && vm.state().slots.slots_lock.TryLock()) {
+    vm.state().slots.slots_lock.Unlock();
+    std::this_thread::yield();
+  }
+  EXPECT_FALSE(threads.EndsSoon("change"));
+  threads.RunToEnd("host");
+  threads.WaitForEnd("change");
+  EXPECT_EQ(vm.Memslots().size(), 3u);
+}
+
 // Covers: SLOT-23
 TEST(HostNotifierTest, SlotsDoNotChangeBetweenStartAndEnd) {
   auto vm = MakeTwoSlots();
   const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   InvalidateRangeStart(vm->state(), range, MayYield::kYes);
   Interleaving threads;
-  threads.Add("change", [&] {
-    EXPECT_TRUE(vm->SetMemslot(Slot(2, 2 * kGiB, 2 * kMiB)).ok());
+  threads.Add("host", [&] { InvalidateRangeEnd(vm->state(), range); });
+  ExpectSlotsChangeAfter(*vm, threads);
+}
+
+// Covers: SLOT-23
+TEST(HostNotifierTest, SlotsDoNotChangeWhileTheHostChangesTheAccess) {
+  auto vm = MakeTwoSlots();
+  Interleaving threads;
+  threads.Add("host", [&] {
+    SetHostAccess(vm->state(), HostPagesOf(*vm, 0, 0, 16),
+                  HostAccess::kReadOnly);
   });
-  threads.Start("change");
-  // It takes slots_lock and waits for the end of the invalidation.
-  while (!threads.HasEnded("change") &&
-         vm->state().slots.slots_lock.TryLock()) {
-    vm->state().slots.slots_lock.Unlock();
-    std::this_thread::yield();
-  }
-  EXPECT_FALSE(threads.EndsSoon("change"));
-  InvalidateRangeEnd(vm->state(), range);
-  threads.WaitForEnd("change");
-  EXPECT_EQ(vm->Memslots().size(), 3u);
+  threads.RunTo("host", HookPoint::kUnmapToChange);
+  ExpectSlotsChangeAfter(*vm, threads);
+}
+
+// Covers: SLOT-23, TDP-38
+TEST(HostNotifierTest, SlotsDoNotChangeWhileFramesAreZapped) {
+  auto vm = MakeTwoSlots();
+  Interleaving threads;
+  threads.Add("host",
+              [&] { ZapGfnRange(vm->state(), 0, GfnRange::Of(Gfn(4), 4)); });
+  threads.RunTo("host", HookPoint::kUnlock);
+  ExpectSlotsChangeAfter(*vm, threads);
 }
 
 // Covers: TDP-09, TDP-39

@@ -5,6 +5,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
@@ -186,6 +187,24 @@ TEST_F(RecoverJobTest, CancellingAFinishedJobChangesNothing) {
 TEST_F(RecoverJobTest, ALoggedSlotIsAnError) {
   ASSERT_TRUE(testing::StartLog(*vm_).ok());
   EXPECT_FALSE(RecoverJob(vm_->state(), all_).Run().ok());
+}
+
+// Covers: TDP-52
+TEST_F(RecoverJobTest, TheCheckBeforehandSaysWhatAPassSays) {
+  const auto expect_same = [this](const std::vector<GfnRange>& ranges,
+                                  absl::StatusCode code) {
+    const absl::Status check = vm_->CheckRecoverHugePages(ranges);
+    EXPECT_EQ(check.code(), code) << check;
+    EXPECT_EQ(check, vm_->RecoverHugePages(ranges, nullptr).status());
+  };
+  expect_same({GfnRange::Of(Gfn(1 << 20), 1)}, absl::StatusCode::kOutOfRange);
+  ASSERT_TRUE(testing::StartLog(*vm_).ok());
+  expect_same(all_, absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(testing::StopLog(*vm_).ok());
+  EXPECT_TRUE(vm_->CheckRecoverHugePages(all_).ok());
+  EXPECT_EQ(vm_->Stats().pages_2m, 0u) << "the check changes nothing";
+  expect_same(all_, absl::StatusCode::kOk);
+  EXPECT_EQ(vm_->Stats().pages_2m, 4u);
 }
 
 }  // namespace
