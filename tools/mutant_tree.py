@@ -27,6 +27,7 @@ SWITCH = """// Made by tools/mutants.
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <optional>  // for mutants that leave out a scope's guard
 
 #ifdef __clang__
 #pragma clang diagnostic ignored "-Weverything"

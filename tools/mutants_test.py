@@ -316,16 +316,16 @@ class RunTest(unittest.TestCase):
                                "--seed", seed)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("1 caught", result.stdout)
-        sample = self.scratch / "sample"
+        overlay = self.scratch / "overlay"
         self.assertEqual(
-            sorted(str(path.relative_to(sample)) for path in
-                   sample.rglob("*") if path.is_file()),
+            sorted(str(path.relative_to(overlay)) for path in
+                   overlay.rglob("*") if path.is_file()),
             ["mmu_core/base/BUILD.bazel", "mmu_core/base/a.cc"])
         self.assertIn("mmu_mutants::Active",
-                      (sample / "mmu_core/base/a.cc").read_text())
+                      (overlay / "mmu_core/base/a.cc").read_text())
         self.assertEqual((self.root / "mmu_core/base/a.cc").read_text(), SOURCE)
         self.assertIn("build --package_path=%s:%%workspace%% //mmu_core/base:a_"
-                      % sample, (self.root / "calls").read_text())
+                      % overlay, (self.root / "calls").read_text())
         # Samples and runs of all do not spoil each other's results.
         self.assertFalse((self.scratch / "results.json").exists())
 
