@@ -24,6 +24,7 @@
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/guest_paging/permission_table.h"
 #include "mmu_core/memory/guest_words.h"
+#include "mmu_core/paging/access_rights.h"
 
 namespace mmu {
 
@@ -60,6 +61,13 @@ class GuestWalker {
   // May be called with any lock held that `memory` allows.
   GuestWalkResult Walk(GuestWords& memory, const GuestRoot& root,
                        uint64_t address, const GuestPageAccess& access) const;
+
+  // The fault of an access that these rights of a present page deny
+  // (permissions()).
+  GuestFault DeniedFault(const GuestPageAccess& access,
+                         AccessRights rights) const {
+    return FaultOf(access, kPferrPresent, rights);
+  }
 
   GuestTables tables() const { return tables_; }
   CpuRole role() const { return role_; }

@@ -1,9 +1,12 @@
 // An L1 hypervisor on two vCPUs of a real VM: several L2 guests that both vCPUs
-// run, and one on each vCPU that has page tables of its own.
+// run, and two with page tables of their own, whose virtual processors move
+// from one vCPU to the other.
 
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,7 +23,6 @@
 #include "mmu_core/guest/hypervisor/l2_cpu.h"
 #include "mmu_core/guest/hypervisor/smp_l2_program.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
-#include "mmu_core/guest/virtual_workload_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/l1_processor.h"
 
@@ -30,6 +32,8 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr int kVcpus = 2;
 constexpr uint64_t kKernelPages = 512;
+// Few, so that a translation is used again before it is dropped.
+constexpr uint64_t kProgramPages = 16;
 
 struct Case {
   std::string name;
@@ -68,6 +72,52 @@ class SmpL1Test : public ::testing::TestWithParam<Case> {
     EXPECT_TRUE(L1(0).Boot().ok());
   }
 
+  // An L2 guest with page tables of its own.
+  struct Kernel {
+    Kernel(L1Hypervisor& l1, int guest) : cpu(l1, guest) {}
+    // Reads and writes the first word of any pages. The values are all
+    // different, so a page in the place of another is noticed.
+    absl::Status Run(int accesses) {
+      for (int i = 0; i < accesses; ++i) {
+        GuestAccess access;
+        access.address_bytes = random() % kProgramPages * kPageSize;
+        access.size_bytes = sizeof(uint64_t);
+        access.kind =
+            random() % 2 == 0 ? AccessKind::kWrite : AccessKind::kRead;
+        uint64_t word = ++last_value;
+        if (absl::Status s = program->Access(access, &word); !s.ok()) return s;
+      }
+      return absl::OkStatus();
+    }
+
+    L2Cpu cpu;
+    std::unique_ptr<KernelProgram> program;
+    std::mt19937_64 random;
+    uint64_t last_value = 0;
+  };
+  static GpaSpace KernelSpace() {
+    return *GpaSpace::Create({GfnRange::Of(Gfn(0), kKernelPages)});
+  }
+  // Boots the kernel of a guest, on the vCPU with the same number.
+  std::unique_ptr<Kernel> MakeKernel(size_t vcpu) {
+    auto kernel = std::make_unique<Kernel>(
+        L1(vcpu), options_.guests + static_cast<int>(vcpu));
+    absl::StatusOr<std::unique_ptr<KernelProgram>> program =
+        KernelProgram::Start(kernel->cpu, KernelSpace(),
+                             {.processes = 2,
+                              .pages = kProgramPages,
+                              .seed = vcpu + 1,
+                              .check = ReadCheck::kYes,
+                              .accesses_per_switch = 32,
+                              .accesses_per_fork = 64,
+                              .accesses_per_unmap = 8,
+                              .accesses_per_protect = 8});
+    EXPECT_TRUE(program.ok()) << program.status();
+    if (program.ok()) kernel->program = *std::move(program);
+    L1(vcpu).Rest();
+    return kernel;
+  }
+
   L1Hypervisor& L1(size_t vcpu) { return programs_[vcpu]->hypervisor(); }
   // Runs fn(vcpu) on a thread for each vCPU.
   template <typename Fn>
@@ -104,36 +154,37 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& row) { return row.param.name; });
 
 TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
+  std::vector<std::unique_ptr<Kernel>> kernels;
+  for (size_t i = 0; i < kVcpus; ++i) {
+    kernels.push_back(MakeKernel(i));
+    ASSERT_NE(kernels.back()->program, nullptr);
+  }
+  std::barrier round(kVcpus);
   OnEachVcpu([&](size_t vcpu) -> absl::Status {
     SmpL2Program& program = *programs_[vcpu];
-    L2Cpu cpu(program.hypervisor(), options_.guests + static_cast<int>(vcpu));
-    const GpaSpace memory =
-        *GpaSpace::Create({GfnRange::Of(Gfn(0), kKernelPages)});
-    const absl::StatusOr<std::unique_ptr<KernelProgram>> kernel =
-        KernelProgram::Start(cpu, memory,
-                             {.processes = 2,
-                              .seed = vcpu + 1,
-                              .check = ReadCheck::kYes,
-                              .accesses_per_switch = 32,
-                              .accesses_per_unmap = 64,
-                              .accesses_per_protect = 64});
-    if (!kernel.ok()) return kernel.status();
     absl::Status status;
-    for (int i = 0; i < 400 && status.ok(); ++i) {
+    for (size_t i = 0; i < 400; ++i) {
+      // The kernel of this round. Its virtual processor is on this vCPU.
+      Kernel& kernel = *kernels[(vcpu + i) % kVcpus];
       for (int step = 0; step < 20 && status.ok(); ++step) {
         status = program.Step();
       }
-      if (!status.ok()) break;
-      const auto source = UniformAccesses(memory, 5);
-      status = RunAccesses(**kernel, *source);
+      if (status.ok()) status = kernel.Run(5);
+      kernel.cpu.MoveTo(L1(1 - vcpu));
+      // The other vCPU does not wait for this one meanwhile.
+      L1(vcpu).Rest();
+      vm_->state().vcpus[vcpu]->ExitGuest();
+      round.arrive_and_wait();
+      vm_->state().vcpus[vcpu]->EnterGuest();
     }
     if (status.ok()) status = program.Verify();
-    if (status.ok()) status = (*kernel)->Verify();
+    if (status.ok()) status = kernels[vcpu]->program->Verify();
     return status;
   });
   for (size_t i = 0; i < kVcpus; ++i) {
     EXPECT_GT(cpus_[i]->stats().missed_roots, 0u);
     EXPECT_GT(L1(i).stats().frees, 0u);
+    EXPECT_GE(L1(i).stats().arrivals, 400u);
   }
   const VmStatsSnapshot stats = vm_->Stats();
   if (GetParam().shadow_page_limit != 0) {
@@ -159,6 +210,23 @@ TEST_P(SmpL1Test, WhatOneVcpuTookAwayIsGoneOnTheOther) {
   EXPECT_EQ(L1(1).stats().invalidations, 1u);
   ASSERT_TRUE(L1(0).Access(Gpa(0), AccessKind::kRead, &word).ok());
   EXPECT_EQ(word, 0u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// As above. Nothing but INVVPID, or a flush of the ASID, drops what the vCPU
+// still has of the kernel's earlier time on it.
+TEST_P(SmpL1Test, AKernelThatMovesFromVcpuToVcpuReadsWhatItWrote) {
+  const std::unique_ptr<Kernel> kernel = MakeKernel(0);
+  ASSERT_NE(kernel->program, nullptr);
+  for (size_t i = 1; i <= 300; ++i) {
+    kernel->cpu.MoveTo(L1(i % kVcpus));
+    const absl::Status status = kernel->Run(40);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  EXPECT_EQ(L1(0).stats().arrivals, 151u);
+  EXPECT_EQ(L1(1).stats().arrivals, 150u);
+  const absl::Status status = kernel->program->Verify();
+  EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

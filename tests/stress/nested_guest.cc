@@ -13,6 +13,7 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/hypervisor/l2_cpu.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
+#include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/run/guest_options.h"
 #include "mmu_core/vm/run/missing_memory.h"
@@ -139,6 +140,8 @@ bool NestedGuest::AwaitBoot() {
 
 void NestedGuest::Run(int index) {
   Vcpu& vcpu = VcpuAt(index);
+  TlbOptions combined = vm().config().tlb;
+  combined.seed += static_cast<uint64_t>(index);
   auto processor = std::make_unique<L1Processor>(
       vcpu, RootLevel(vm().config()), [&] { return AwaitRingRoom(vcpu); },
       MissingMemory::kDevice,
@@ -147,7 +150,8 @@ void NestedGuest::Run(int index) {
           if (pausing()) return WaitWhilePaused();
           std::this_thread::yield();
         });
-      });
+      },
+      combined);
   const L1Processor& l1_processor = *processor;
   Programs programs(std::make_unique<PatientL1Cpu>(
                         std::move(processor), [&] { StandStillOutside(vcpu); },

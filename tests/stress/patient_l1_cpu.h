@@ -44,6 +44,9 @@ class PatientL1Cpu final : public L1Cpu {
     cpu_->InveptSingleContext(root);
   }
   void InveptGlobal() override { cpu_->InveptGlobal(); }
+  void InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) override {
+    cpu_->InvalidateVpid(what, vpid, gva);
+  }
   void FlushAsid() override { cpu_->FlushAsid(); }
   void EnterL2(const NestedPaging& paging) override { cpu_->EnterL2(paging); }
   Outcome L2Access(const NestedAccess& access, uint64_t* word,
@@ -55,6 +58,7 @@ class PatientL1Cpu final : public L1Cpu {
       on_refusal_();
     }
   }
+  CombinedMappings& combined() override { return cpu_->combined(); }
   void LeaveL2() override { cpu_->LeaveL2(); }
   absl::Status status() const override { return cpu_->status(); }
 

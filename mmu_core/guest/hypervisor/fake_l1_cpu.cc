@@ -61,19 +61,29 @@ void FakeL1Cpu::Forget(uint64_t tag) {
 void FakeL1Cpu::InveptSingleContext(Gpa root) {
   MMU_CHECK(!in_l2_);
   Forget(root.value());
+  combined_.Invept(root);
 }
 
 void FakeL1Cpu::InveptGlobal() {
   MMU_CHECK(!in_l2_);
   tlb_.clear();
   links_.clear();
+  combined_.InveptGlobal();
+}
+
+void FakeL1Cpu::InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) {
+  MMU_CHECK(!in_l2_);
+  combined_.InvalidateVpid(what, vpid, gva);
 }
 
 void FakeL1Cpu::EnterL2(const NestedPaging& paging) {
   MMU_CHECK(!in_l2_);
   in_l2_ = true;
   paging_ = paging;
-  if (std::exchange(flush_asid_, false)) Forget(Tag());
+  combined_.Enter(paging.asid, paging.ep4ta());
+  if (!std::exchange(flush_asid_, false)) return;
+  Forget(Tag());
+  combined_.InvalidateVpid(Invvpid::kSingleContext, paging.asid, Gva(0));
 }
 
 void FakeL1Cpu::LeaveL2() {

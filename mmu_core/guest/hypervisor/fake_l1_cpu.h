@@ -1,6 +1,7 @@
 // A processor for tests of a hypervisor in L1: flat memory, GuestWalker's walk
 // of L1's tables, and caches that keep everything until it is invalidated:
 //   - a TLB, tagged by EP4TA (the root) or ASID,
+//   - combined mappings,
 //   - a paging-structure cache: entries that point at tables.
 // An exit of L2 invalidates what the walk used, on this processor.
 
@@ -17,6 +18,7 @@
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest/flat_memory.h"
+#include "mmu_core/guest/hypervisor/combined_mappings.h"
 #include "mmu_core/guest/hypervisor/l1_cpu.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/memory/guest_words.h"
@@ -41,10 +43,12 @@ class FakeL1Cpu : public L1Cpu {
   void Pause() override;
   void InveptSingleContext(Gpa root) override;
   void InveptGlobal() override;
+  void InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) override;
   void FlushAsid() override { flush_asid_ = true; }
   void EnterL2(const NestedPaging& paging) override;
   Outcome L2Access(const NestedAccess& access, uint64_t* word,
                    NestedExit* exit) override;
+  CombinedMappings& combined() override { return combined_; }
   void LeaveL2() override;
   absl::Status status() const override { return status_; }
 
@@ -100,6 +104,7 @@ class FakeL1Cpu : public L1Cpu {
   // By tag and nested frame; large pages are kept as 4 KiB entries.
   std::map<std::pair<uint64_t, Gfn>, Translation> tlb_;
   Links links_;
+  CombinedMappings combined_;
   uint64_t walks_ = 0;
   std::optional<uint64_t> accesses_left_;
   absl::Status status_;

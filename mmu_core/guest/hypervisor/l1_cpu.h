@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
+#include "mmu_core/guest/hypervisor/combined_mappings.h"
 #include "mmu_core/guest_paging/control_registers.h"
 #include "mmu_core/guest_paging/cpu_role.h"
 #include "mmu_core/guest_paging/guest_walk.h"
@@ -25,6 +26,9 @@ struct NestedPaging {
   Gpa root;             // the top table: of the EPTP, or nCR3
   EptOptions ept;       // kEpt
   GuestPagingState l1;  // kNpt: the format is that of L1's own paging
+
+  // The tag of combined mappings beside the VPID; the ASID needs none.
+  Gpa ep4ta() const { return tables == GuestTables::kEpt ? root : Gpa(0); }
 };
 
 // One access of L2. A value.
@@ -67,12 +71,16 @@ class L1Cpu {
   virtual bool Access(Gpa gpa, int size_bytes, AccessKind kind,
                       uint64_t* word) = 0;
 
-  // INVEPT of one EPTP, and of all EPTPs (SDM vol. 3, 29.4.3.1). `root` as in
-  // NestedPaging.
+  // INVEPT of one EPTP, and of all EPTPs: drops guest-physical and combined
+  // mappings (SDM vol. 3, 29.4.3.1). `root` as in NestedPaging.
   virtual void InveptSingleContext(Gpa root) = 0;
   virtual void InveptGlobal() = 0;
+  // INVVPID: drops combined mappings (SDM vol. 3, 29.4.3.1). `vpid` and `gva`
+  // count only for the types that name them. EPT only.
+  virtual void InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) = 0;
   // VMRUN with a TLB_CONTROL that flushes the TLB entries of the guest's ASID
-  // (APM vol. 2, 15.16.1): takes effect at the next EnterL2, for its ASID.
+  // (APM vol. 2, 15.16.1): takes effect at the next EnterL2, for its ASID. NPT
+  // only.
   virtual void FlushAsid() = 0;
 
   // VM entry or VMRUN: the processor is in L2 afterwards. Invalidates nothing
@@ -83,11 +91,15 @@ class L1Cpu {
 
   // Makes one access of L2, like Access. kExit: the access did not happen,
   // `*exit` says why, and the processor is in L1. An EPT violation or a nested
-  // page fault has invalidated the processor's translations of the address (SDM
-  // vol. 3, 29.4.3.1). kError: the host could not perform the access, see
+  // page fault has invalidated the processor's translations of the nested gpa
+  // (SDM vol. 3, 29.4.3.1). kError: the host could not perform the access, see
   // status().
   virtual Outcome L2Access(const NestedAccess& access, uint64_t* word,
                            NestedExit* exit) = 0;
+  // What the processor has cached of the translations of L2's own tables, for
+  // the VPID or ASID of the last entry. L2Access, whose address they have
+  // translated already, does not look at them.
+  virtual CombinedMappings& combined() = 0;
   // An exit for another reason, such as an interrupt: the processor is in L1
   // afterwards.
   virtual void LeaveL2() = 0;

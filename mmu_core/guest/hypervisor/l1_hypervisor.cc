@@ -60,15 +60,35 @@ void L1Hypervisor::Select(int guest) {
 
 // --- L2 runs. ---
 
+absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word) {
+  return Access(nested, kind, word, Refusal::kFails);
+}
+
+absl::Status L1Hypervisor::AccessGranting(Gpa nested, AccessKind kind,
+                                          uint64_t* word) {
+  return Access(nested, kind, word, Refusal::kGrants);
+}
+
 absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word,
-                                  NestedTarget target) {
+                                  Refusal refusal) {
+  const NestedAccess access = {.nested_gpa = nested, .kind = kind};
   if (absl::Status s = CheckRange(nested, 8); !s.ok()) return s;
-  const NestedAccess access = {
-      .nested_gpa = nested, .kind = kind, .target = target};
+  return Execute(nullptr, refusal, [&](L1Cpu& cpu, NestedExit* exit) {
+    return cpu.L2Access(access, word, exit);
+  });
+}
+
+absl::Status L1Hypervisor::Run(L2Vcpu& vcpu, Instruction instruction) {
+  Select(vcpu.guest);
+  return Execute(&vcpu, Refusal::kGrants, instruction);
+}
+
+absl::Status L1Hypervisor::Execute(L2Vcpu* vcpu, Refusal refusal,
+                                   Instruction instruction) {
+  NestedExit exit;
   for (int exits = 0; exits < kMaxExits; ++exits) {
-    Enter();
-    NestedExit exit;
-    switch (cpu_.L2Access(access, word, &exit)) {
+    Enter(vcpu);
+    switch (instruction(cpu_, &exit)) {
       case L1Cpu::Outcome::kDone:
         return absl::OkStatus();
       case L1Cpu::Outcome::kError:
@@ -78,40 +98,38 @@ absl::Status L1Hypervisor::Access(Gpa nested, AccessKind kind, uint64_t* word,
         in_l2_ = false;
         shared_.shootdown.Leave(index_);
         ++stats_.exits;
-        if (absl::Status s = WithLock([&] { return HandleExit(exit); });
-            !s.ok()) {
-          return s;
+        absl::Status status = WithLock([&] { return HandleExit(exit); });
+        if (refusal == Refusal::kGrants && absl::IsPermissionDenied(status)) {
+          status =
+              Protect(ToGpa(ToGfn(exit.nested_gpa)), kPageSize, Rights::kAll);
         }
+        if (!status.ok()) return status;
     }
   }
   return absl::InternalError(
       Format("nested gpa 0x%x exits again and again, whatever L1 does: "
              "its tables are not in the memory that it had",
-             nested.value()));
+             exit.nested_gpa.value()));
 }
 
-absl::Status L1Hypervisor::AccessGranting(Gpa nested, AccessKind kind,
-                                          uint64_t* word, NestedTarget target) {
-  absl::Status status = Access(nested, kind, word, target);
-  // Another processor may take the rights away again meanwhile.
-  for (int i = 0; i < kMaxExits && absl::IsPermissionDenied(status); ++i) {
-    status = Protect(ToGpa(ToGfn(nested)), kPageSize, Rights::kAll);
-    if (status.ok()) status = Access(nested, kind, word, target);
-  }
-  return status;
-}
-
-void L1Hypervisor::Enter() {
+void L1Hypervisor::Enter(L2Vcpu* vcpu) {
   L1Shootdown& shootdown = shared_.shootdown;
+  const bool arrives = vcpu != nullptr && vcpu->last_cpu != index_;
   if (in_l2_) {
-    if (!shootdown.IsBehind(index_, guest_)) return;
+    const bool interrupted = shootdown.IsBehind(index_, guest_);
+    if (!interrupted && !arrives) return;
     // The interrupt of another processor.
-    ++stats_.interrupts;
+    if (interrupted) ++stats_.interrupts;
     Leave();
   }
   shootdown.Enter(index_, guest_);
   const uint64_t generation = shootdown.Generation(guest_);
   if (shootdown.IsBehind(index_, guest_)) Invalidate();
+  if (arrives) {
+    InvalidateVpid();
+    vcpu->last_cpu = index_;
+    ++stats_.arrivals;
+  }
   cpu_.EnterL2(Paging());
   // A flush of the ASID happens at the entry.
   shootdown.Invalidated(index_, guest_, generation);
@@ -129,9 +147,17 @@ void L1Hypervisor::Invalidate() {
   }
 }
 
+void L1Hypervisor::InvalidateVpid() {
+  if (options_.tables == GuestTables::kNpt) {
+    cpu_.FlushAsid();
+  } else {
+    cpu_.InvalidateVpid(Invvpid::kSingleContext, Vpid(), Gva(0));
+  }
+}
+
 NestedPaging L1Hypervisor::Paging() const {
   NestedPaging paging = {.tables = options_.tables,
-                         .asid = static_cast<uint32_t>(guest_) + 1,
+                         .asid = Vpid(),
                          .root = tables_->root(),
                          .ept = {.root_level = options_.root_level,
                                  .ad_bits = options_.ad_bits,
@@ -171,6 +197,8 @@ absl::Status L1Hypervisor::Shootdown() {
 }
 
 absl::Status L1Hypervisor::HandleExit(const NestedExit& exit) {
+  // L2 may access any address.
+  if (absl::Status s = CheckRange(exit.nested_gpa, 1); !s.ok()) return s;
   const NestedPte pte = tables_->Find(exit.nested_gpa);
   if (exit.fault.kind == GuestFault::Kind::kEptMisconfiguration ||
       (exit.fault.kind == GuestFault::Kind::kNestedPageFault &&

@@ -15,6 +15,9 @@
 // something away returns, and a frame or table is free again, when no processor
 // can use the old translations (l1_shootdown.h).
 //
+// A virtual processor that moves between processors is invalidated, too: by one
+// INVVPID or flush of its ASID, when it arrives (l1_shared.h).
+//
 // A processor may set Accessed or Dirty in an entry between L1's load and its
 // store. A lost Accessed bit does no harm. A Dirty bit that may be lost is
 // replaced by a software bit, so L1's dirty log has the page in any case.
@@ -53,6 +56,7 @@ struct L1HypervisorStats {
   uint64_t frees = 0;          // of tables that had become empty
   uint64_t invalidations = 0;  // INVEPTs or flushes of the ASID
   uint64_t interrupts = 0;     // exits of L2 to invalidate for others
+  uint64_t arrivals = 0;       // of virtual processors from elsewhere
 };
 
 // The hypervisor on one processor. Thread-compatible: belongs to the thread of
@@ -86,12 +90,19 @@ class L1Hypervisor {
 
   // Makes one access of L2 to the aligned 8-byte word at `nested`, with the
   // work that L1 does until the access succeeds.
-  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word,
-                      NestedTarget target = NestedTarget::kPage);
+  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word);
 
   // The same, but L1 grants the page all rights again if it refuses the access.
-  absl::Status AccessGranting(Gpa nested, AccessKind kind, uint64_t* word,
-                              NestedTarget target = NestedTarget::kPage);
+  absl::Status AccessGranting(Gpa nested, AccessKind kind, uint64_t* word);
+
+  // One attempt to execute an instruction of L2, on the processor, which is in
+  // L2. Returns what L1Cpu::L2Access returns.
+  using Instruction =
+      absl::FunctionRef<L1Cpu::Outcome(L1Cpu& cpu, NestedExit* exit)>;
+  // Executes an instruction of `vcpu`, and begins it anew after each exit. If
+  // L1 refuses an access, it grants the page all rights. Selects the guest of
+  // `vcpu`.
+  absl::Status Run(L2Vcpu& vcpu, Instruction instruction);
 
   // Leaves L2, until the next access. A processor that will make no accesses
   // for a while must call it: others may be waiting for its invalidations.
@@ -136,8 +147,8 @@ class L1Hypervisor {
   Gpa root() const { return tables_->root(); }
 
  private:
-  // The limit of exits per access: more than mapping the access needs, also if
-  // other processors undo it meanwhile.
+  // The limit of exits per instruction: more than mapping its accesses needs,
+  // also if other processors undo it meanwhile.
   static constexpr int kMaxExits = 256;
 
   class Memory final : public PhysicalMemory {
@@ -154,11 +165,22 @@ class L1Hypervisor {
 
   // --- The processor. ---
 
+  // Executes an instruction of L2. `vcpu`: null if the guest has a virtual
+  // processor on each processor.
+  enum class Refusal : uint8_t { kFails, kGrants };
+  absl::Status Execute(L2Vcpu* vcpu, Refusal refusal, Instruction instruction);
+  absl::Status Access(Gpa nested, AccessKind kind, uint64_t* word,
+                      Refusal refusal);
   // Enters L2, or stays there; invalidates first if it has to.
-  void Enter();
+  void Enter(L2Vcpu* vcpu);
   void Leave();
   NestedPaging Paging() const;
   void Invalidate();
+  // INVVPID, or a flush of the ASID.
+  void InvalidateVpid();
+  // The VPID or ASID of the selected guest. A processor never runs two virtual
+  // processors of a guest, so one number for them is enough.
+  uint32_t Vpid() const { return static_cast<uint32_t>(guest_) + 1; }
   absl::Status HandleExit(const NestedExit& exit);
   // Calls fn in L1, with L1's lock held.
   absl::Status WithLock(absl::FunctionRef<absl::Status()> fn);

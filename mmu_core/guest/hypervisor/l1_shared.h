@@ -1,5 +1,6 @@
 // What the processors of one L1 hypervisor share: its memory, its L2 guests,
-// its lock, and the invalidations that they owe each other.
+// its lock, the invalidations that they owe each other, and the virtual
+// processors that move between them.
 
 #ifndef MMU_CORE_GUEST_HYPERVISOR_L1_SHARED_H_
 #define MMU_CORE_GUEST_HYPERVISOR_L1_SHARED_H_
@@ -34,6 +35,22 @@ struct L1HypervisorOptions {
   // The processor sets Dirty in the tables, and counts each of its accesses to
   // entries of L2's own tables as a write.
   bool HasDirtyBits() const { return tables == GuestTables::kNpt || ad_bits; }
+};
+
+// A virtual processor of a guest: what L1 keeps of it between two entries.
+// The guest has no other one. Externally synchronised: it belongs to the thread
+// of the processor that runs it, and goes to another thread as any object does.
+// So `last_cpu` needs no order of its own.
+//
+// INVLPG in L2 drops translations of the processor that executes it. A
+// processor where the virtual processor ran before may keep them, with the
+// guest's VPID or ASID. So L1 invalidates that VPID or ASID when the virtual
+// processor comes from elsewhere.
+struct L2Vcpu {
+  static constexpr int kNowhere = -1;
+
+  const int guest = 0;
+  int last_cpu = kNowhere;  // the processor that ran it last
 };
 
 // Thread-safe, except for `frames`. Outlives the L1Hypervisor of each

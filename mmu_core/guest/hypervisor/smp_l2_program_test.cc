@@ -45,12 +45,14 @@ class ForgetfulCpu final : public L1Cpu {
   void Pause() override { cpu_.Pause(); }
   void InveptSingleContext(Gpa) override {}
   void InveptGlobal() override {}
+  void InvalidateVpid(Invvpid, uint32_t, Gva) override {}
   void FlushAsid() override {}
   void EnterL2(const NestedPaging& paging) override { cpu_.EnterL2(paging); }
   Outcome L2Access(const NestedAccess& access, uint64_t* word,
                    NestedExit* exit) override {
     return cpu_.L2Access(access, word, exit);
   }
+  CombinedMappings& combined() override { return cpu_.combined(); }
   void LeaveL2() override { cpu_.LeaveL2(); }
   absl::Status status() const override { return cpu_.status(); }
 

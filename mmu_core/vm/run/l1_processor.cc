@@ -12,12 +12,14 @@
 namespace mmu {
 L1Processor::L1Processor(Vcpu& vcpu, Level tdp_level,
                          std::function<bool()> await_ring_room,
-                         MissingMemory missing, std::function<void()> pause)
+                         MissingMemory missing, std::function<void()> pause,
+                         const TlbOptions& combined)
     : vcpu_(vcpu),
       tdp_level_(tdp_level),
       await_ring_room_(std::move(await_ring_room)),
       missing_(missing),
-      pause_(std::move(pause)) {
+      pause_(std::move(pause)),
+      combined_(combined) {
   MMU_CHECK(vcpu.shadow() != nullptr);
 }
 
@@ -74,11 +76,19 @@ void L1Processor::InveptSingleContext(Gpa root) {
   // The instruction exits, and the host takes mmu_lock.
   const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidateRoot(ToGfn(root));
+  combined_.Invept(root);
 }
 
 void L1Processor::InveptGlobal() {
   const Vcpu::Exit exit(vcpu_);
   vcpu_.shadow()->InvalidateAll();
+  combined_.InveptGlobal();
+}
+
+// The host's tables translate nested gpas only, so they are not concerned.
+void L1Processor::InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) {
+  MMU_DCHECK(!in_l2_);
+  combined_.InvalidateVpid(what, vpid, gva);
 }
 
 void L1Processor::FlushAsid() { flush_asid_ = true; }
@@ -107,7 +117,9 @@ void L1Processor::EnterL2(const NestedPaging& paging) {
   // The guest with this ASID always has this nCR3.
   if (std::exchange(flush_asid_, false)) {
     shadow.InvalidateRoot(ToGfn(paging.root));
+    combined_.InvalidateVpid(Invvpid::kSingleContext, paging.asid, Gva(0));
   }
+  combined_.Enter(paging.asid, paging.ep4ta());
   shadow.SetRoot(RootOf(paging), ShadowVcpu::Flush::kNo);
   if (std::exchange(entered_, paging.root) == paging.root) return;
   ++(shadow.roots().table() != nullptr ? stats_.kept_roots
