@@ -68,9 +68,7 @@ class ABSL_LOCKABLE Mutex {
   }
   // Checks in debug builds that the calling thread holds the mutex, and tells
   // the thread-safety analysis.
-  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
-    MMU_DCHECK(IsHeld());
-  }
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() { MMU_DCHECK(IsHeld()); }
   // Whether the calling thread holds the mutex. For debug checks: always true
   // with NDEBUG.
   bool IsHeld() const { return holder_.IsThisThread(); }
@@ -101,16 +99,14 @@ class CondVar {
   // Spurious wake-ups happen: wait in a loop over the condition.
   void Wait(Mutex& mu) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu.mu_, std::adopt_lock);
-    mu.holder_.Clear();
     cv_.wait(lock);
-    mu.holder_.Set();
+    mu.holder_.Set();  // other threads have held it meanwhile
     lock.release();
   }
   // Returns false if `timeout` passed first.
   template <typename Duration>
   bool WaitFor(Mutex& mu, Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> lock(mu.mu_, std::adopt_lock);
-    mu.holder_.Clear();
     const bool notified =
         cv_.wait_for(lock, timeout) == std::cv_status::no_timeout;
     mu.holder_.Set();

@@ -37,19 +37,28 @@ TEST(MutexTest, TheThreadThatLocksHoldsIt) {
   mutex.Unlock();
 }
 
-TEST(MutexTest, AThreadThatWaitsForAConditionDoesNotHoldIt) {
+class MutexWaitTest : public ::testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Timed, MutexWaitTest, ::testing::Bool());
+
+TEST_P(MutexWaitTest, AThreadThatHasWaitedForAConditionHoldsTheMutex) {
   Mutex mutex;
   CondVar changed;
   bool seen = false;
   mutex.Lock();
   std::thread other([&] {
     const MutexLock lock(mutex);
-    seen = mutex.IsHeld();
+    EXPECT_TRUE(mutex.IsHeld());
+    seen = true;
     changed.NotifyAll();
   });
-  while (!seen) changed.Wait(mutex);
-  EXPECT_TRUE(mutex.IsHeld());
-  EXPECT_FALSE(changed.WaitFor(mutex, std::chrono::milliseconds(1)));
+  while (!seen) {
+    if (GetParam()) {
+      changed.WaitFor(mutex, std::chrono::hours(1));
+    } else {
+      changed.Wait(mutex);
+    }
+  }
   EXPECT_TRUE(mutex.IsHeld());
   mutex.Unlock();
   other.join();

@@ -638,5 +638,20 @@ TEST(MemslotTableTest, AddressSpacesAreIndependent) {
   EXPECT_NE(t.Find(16, 1), nullptr);
 }
 
+#ifndef NDEBUG
+// Covers: SLOT-24
+TEST(MemslotTableDeathTest, AReaderNeedsAReadSectionOrSlotsLock) {
+  TestTable t;
+  MutexLock lock(t.table.slots_lock);
+  t.table.Active(0);
+  EXPECT_DEATH(std::thread([&t] { t.table.Active(0); }).join(),
+               "InRcuReadSection");
+  std::thread([&t] {
+    RcuReadGuard reader;
+    t.table.Active(0);
+  }).join();
+}
+#endif
+
 }  // namespace
 }  // namespace mmu

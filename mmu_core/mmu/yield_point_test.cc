@@ -91,6 +91,7 @@ class YieldPointTest : public ::testing::Test {
   ~YieldPointTest() override { pool_.Return(chain_.head); }
 
   TdpCursor Walk(uint64_t pages) {
+    RcuReadGuard rcu;  // the walk goes on in that of its YieldPoint
     return TdpCursor(tables_[0], Level::k512G, GfnRange::Of(Gfn(0), pages),
                      Level::k4K);
   }

@@ -35,6 +35,7 @@
 #include "mmu_core/paging/entry_slot.h"
 #include "mmu_core/paging/entry_table.h"
 #include "mmu_core/paging/paging_traits.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 
@@ -168,6 +169,7 @@ class PageTableCursor {
   // Goes to the root's entry for next_last_level_gfn_. Its children are then
   // reached by stepping down toward that gfn.
   void Restart() {
+    MMU_DCHECK(InRcuReadSection());
     yielded_ = false;
     yielded_gfn_ = next_last_level_gfn_;
     level_ = root_level_;

@@ -9,6 +9,7 @@
 #include <ostream>
 #include <random>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "mmu_core/paging/entry_slot.h"
 #include "mmu_core/paging/entry_table.h"
 #include "mmu_core/paging/paging_traits.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -180,6 +182,7 @@ class ToyTree {
     return tables_.back().get();
   }
 
+  RcuReadGuard rcu_;  // for walks of the tree
   const int root_tables_;
   const Level root_level_;
   Table* root_;
@@ -420,6 +423,18 @@ TYPED_TEST(PageTableCursorTest, AWalkOfEveryFrameThereCouldBeEndsWithTheRoot) {
     EXPECT_FALSE(tree.Walk({all.end - 1, all.end}).Valid());
   }
 }
+
+#ifndef NDEBUG
+// Covers: TDP-30
+TEST(PageTableCursorDeathTest, AWalkNeedsAReadSection) {
+  ToyTree<Toy16K> tree;
+  tree.Walk({Gfn(0), tree.end()});
+  EXPECT_DEATH(std::thread([&tree] {
+                 tree.Walk({Gfn(0), tree.end()});
+               }).join(),
+               "InRcuReadSection");
+}
+#endif
 
 }  // namespace
 }  // namespace mmu

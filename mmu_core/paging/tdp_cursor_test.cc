@@ -20,6 +20,7 @@
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/spte_slot.h"
 #include "mmu_core/paging/table_pool.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -115,6 +116,7 @@ class Tree {
     return pages_.back()->table;
   }
 
+  RcuReadGuard rcu_;  // for walks of the tree
   TablePool pool_;
   std::vector<ShadowPage*> pages_;
   const Level root_level_;

@@ -186,10 +186,13 @@ TEST_F(SpteUpdateTest, AChangeOfAFrozenSnapshotOrOutsideRcuIsABug) {
   EXPECT_DEATH(
       {
         MmuReadLocked lock(lock_, LockOp::kFault);
-        TdpCursor c = CursorAt(Gfn(0), Level::k512G);
+        TdpCursor c = [this] {
+          RcuReadGuard rcu;
+          return CursorAt(Gfn(0), Level::k512G);
+        }();
         (void)updater_.Update(lock, c, Spte::Initial());
       },
-      "InRcuReadSection");
+      "spte_update.cc.*InRcuReadSection");
 }
 #endif
 
@@ -370,11 +373,11 @@ TEST_P(RemoveTableTest, AWalkerInARemovedTableFindsItFrozenAndNotYetFreed) {
 // Covers: TDP-28, TDP-29
 TEST_F(SpteUpdateTest, RemovalWaitsForWhoeverOwnsAFrozenEntry) {
   Map(Gfn(0), Leaf(0));
+  std::optional<RcuReadGuard> rcu(std::in_place);
   SpteSlot& owned = CursorAt(Gfn(8), Level::k4K).slot();
   const SpteSlot& behind = CursorAt(Gfn(9), Level::k4K).slot();
   SpteSlot& parent = CursorAt(Gfn(0), Level::k2M).slot();
   owned.Store(Spte::Frozen());
-  std::optional<RcuReadGuard> rcu(std::in_place);
   std::thread remover([&] {
     MmuReadLocked lock(lock_, LockOp::kZap);
     RcuReadGuard inner;

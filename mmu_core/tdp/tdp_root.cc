@@ -29,27 +29,36 @@ bool RootList::TryGet(TdpRoot& root) {
   return false;
 }
 
+TdpRoot* RootList::Head() const {
+  MMU_DCHECK(InRcuReadSection() || mu_.IsHeld());
+  return head_.load(std::memory_order_acquire);
+}
+
+TdpRoot* RootList::After(const TdpRoot& root) const {
+  MMU_DCHECK(InRcuReadSection() || mu_.IsHeld());
+  return root.next_.load(std::memory_order_acquire);
+}
+
+RootRef RootList::Find(PageRole role) {
+  for (TdpRoot* root = Head(); root != nullptr; root = After(*root)) {
+    if (root->role() == role && !root->IsInvalid() && TryGet(*root)) {
+      return RootRef(root);
+    }
+  }
+  return RootRef();
+}
+
 RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
                                std::unique_ptr<TdpRoot>& spare) {
   // Look without the mutex first. If a root must be created, look again with
   // the mutex, since another vCPU may have been faster (TDP-02).
   {
     RcuReadGuard rcu;
-    for (TdpRoot* root = head_.load(std::memory_order_acquire); root != nullptr;
-         root = root->next_.load(std::memory_order_acquire)) {
-      if (root->role() == role && !root->IsInvalid() && TryGet(*root)) {
-        return RootRef(root);
-      }
-    }
+    if (RootRef found = Find(role)) return found;
   }
   AtHook(HookPoint::kNoRootToLock);
   MutexLock lock(mu_);
-  for (TdpRoot* root = head_.load(std::memory_order_relaxed); root != nullptr;
-       root = root->next_.load(std::memory_order_relaxed)) {
-    if (root->role() == role && !root->IsInvalid() && TryGet(*root)) {
-      return RootRef(root);
-    }
-  }
+  if (RootRef found = Find(role)) return found;
   page->role = role;
   page->gfn = Gfn(0);
   page->parent = nullptr;
@@ -57,14 +66,13 @@ RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
   root->page_ = std::exchange(page, nullptr);
   root->id_ = next_id_++;
   root->list_ = this;
-  root->next_.store(head_.load(std::memory_order_relaxed),
-                    std::memory_order_relaxed);
+  root->next_.store(Head(), std::memory_order_relaxed);
   head_.store(root, std::memory_order_release);
   return RootRef(root);
 }
 
 RootRef RootList::FirstFrom(TdpRoot* root, RootFilter filter, int as_id) {
-  for (; root != nullptr; root = root->next_.load(std::memory_order_acquire)) {
+  for (; root != nullptr; root = After(*root)) {
     if (Matches(*root, filter, as_id) && TryGet(*root)) return RootRef(root);
   }
   return RootRef();
@@ -72,29 +80,27 @@ RootRef RootList::FirstFrom(TdpRoot* root, RootFilter filter, int as_id) {
 
 RootRef RootList::First(RootFilter filter, int as_id) {
   RcuReadGuard rcu;
-  return FirstFrom(head_.load(std::memory_order_acquire), filter, as_id);
+  return FirstFrom(Head(), filter, as_id);
 }
 
 RootRef RootList::Next(RootRef previous, RootFilter filter, int as_id) {
   RcuReadGuard rcu;
-  return FirstFrom(previous->next_.load(std::memory_order_acquire), filter,
-                   as_id);
+  return FirstFrom(After(*previous), filter, as_id);
 }
 
 TdpRoot* RootList::FirstRcu(RootFilter filter, int as_id) const {
-  MMU_DCHECK(InRcuReadSection());
-  TdpRoot* root = head_.load(std::memory_order_acquire);
+  TdpRoot* root = Head();
   while (root != nullptr && !Matches(*root, filter, as_id)) {
-    root = root->next_.load(std::memory_order_acquire);
+    root = After(*root);
   }
   return root;
 }
 
 TdpRoot* RootList::NextRcu(const TdpRoot* previous, RootFilter filter,
                            int as_id) const {
-  TdpRoot* root = previous->next_.load(std::memory_order_acquire);
+  TdpRoot* root = After(*previous);
   while (root != nullptr && !Matches(*root, filter, as_id)) {
-    root = root->next_.load(std::memory_order_acquire);
+    root = After(*root);
   }
   return root;
 }

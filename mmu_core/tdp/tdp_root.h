@@ -138,6 +138,12 @@ class RootList {
 
   static bool Matches(const TdpRoot& root, RootFilter filter, int as_id);
   static bool TryGet(TdpRoot& root);
+  // The first root, and the one after `root`; null at the end. REQUIRES: an RCU
+  // read section, or mu_.
+  TdpRoot* Head() const;
+  TdpRoot* After(const TdpRoot& root) const;
+  // A reference to the valid root with this role; empty if there is none.
+  RootRef Find(PageRole role);
   RootRef FirstFrom(TdpRoot* root, RootFilter filter, int as_id);
   void Put(TdpRoot* root);
 

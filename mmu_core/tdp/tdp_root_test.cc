@@ -399,5 +399,18 @@ TEST_F(TdpRootTest, LoopsSeeTheRootsOfTheirFilterAndAddressSpace) {
   EXPECT_THAT(Ids(RootFilter::kAll, 7), ElementsAre());
 }
 
+#ifndef NDEBUG
+using TdpRootReadersDeathTest = TdpRootTest;
+
+// Covers: TDP-01
+TEST_F(TdpRootReadersDeathTest, AReaderOfTheListNeedsAReadSection) {
+  const RootRef root = Load(0);
+  EXPECT_DEATH(list_.FirstRcu(RootFilter::kAll, RootList::kAnyAsId),
+               "InRcuReadSection");
+  EXPECT_DEATH(list_.NextRcu(root.get(), RootFilter::kAll, RootList::kAnyAsId),
+               "InRcuReadSection");
+}
+#endif
+
 }  // namespace
 }  // namespace mmu
