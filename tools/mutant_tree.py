@@ -68,6 +68,7 @@ inline bool Active(unsigned long number) {
 
 """
 
+
 class Site:
     """One text of a source, the mutants of it, and the sites within it."""
 

@@ -47,8 +47,8 @@ cc_test(
 # mutant's number say. `broken` is what a test does that runs the broken code.
 BAZEL = """#!/bin/sh
 echo "$@" >> calls
+case "$1" in info) echo "$PWD/out"; exit;; esac
 mkdir -p out/mmu_core/base
-ln -sfn out bazel-bin
 cat > out/mmu_core/base/a_test <<'END'
 #!/bin/sh
 broken() { : > "$MMU_MUTANT_TRACE"; }
@@ -324,15 +324,34 @@ class RunTest(unittest.TestCase):
         self.assertIn("mmu_mutants::Active",
                       (overlay / "mmu_core/base/a.cc").read_text())
         self.assertEqual((self.root / "mmu_core/base/a.cc").read_text(), SOURCE)
-        self.assertIn("build --package_path=%s:%%workspace%% //mmu_core/base:a_"
-                      % overlay, (self.root / "calls").read_text())
+        calls = (self.root / "calls").read_text()
+        flags = ("--package_path=%s:%%workspace%% "
+                 "--experimental_convenience_symlinks=ignore " % overlay)
+        self.assertIn("build " + flags + "//mmu_core/base:a_test", calls)
+        self.assertIn("info " + flags + "bazel-bin", calls)
         # Samples and runs of all do not spoil each other's results.
         self.assertFalse((self.scratch / "results.json").exists())
 
+    def test_each_read_section_of_the_core_needs_an_entry(self):
+        self.write("mmu_core/base/a.cc", SOURCE + "void R() {\n  RcuReadGuard "
+                   "rcu;  // RcuReadGuard is in a comment, too\n}\n")
+        self.write("mmu_core/base/a_test.cc", "RcuReadGuard rcu;")
+        self.write("mmu_core/testing/a.h", "RcuReadGuard rcu;")
+        result = self.tool([self.caught], "--check")
+        self.assertEqual(result.returncode, 2)
+        self.assertEqual(result.stderr, "error: mmu_core/base/a.cc:8: no mutant "
+                         "leaves out this read section\n")
+        broken = self.entry("section", "if (!ACTIVE) x;", TEST)
+        broken = broken.replace(PLACE, "text       RcuReadGuard rcu;")
+        result = self.tool([self.caught, broken], "--check")
+        self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_a_wrong_entry_is_refused(self):
+        self.write("c.cc", SOURCE)
         for old, new, error in (("two(x);", "two(y);", "occurs 0 times"),
                                 ("AA-01", "AA-02", "there is no AA-02"),
                                 ("a.cc", "b.cc", "no file"),
+                                ("mmu_core/base/a.cc", "c.cc", "no package"),
                                 (":a_test", ":b_test", "no target")):
             result = self.tool([self.caught.replace(old, new)], "--check")
             self.assertEqual(result.returncode, 2, error)
