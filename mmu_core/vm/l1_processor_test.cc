@@ -32,6 +32,9 @@ class CombinedMappingsTest : public ::testing::Test {
     config.memslots = {Slot(0, 0, 64 * kMiB)};
     vm_ = MakeVmFrom(config);
     l1_ = std::make_unique<L1Processor>(*vm_->state().vcpus[0], Level::k512G);
+    Fill();
+  }
+  void Fill() {
     for (const uint32_t guest : {1, 2}) {
       Enter(guest);
       l1_->combined().Insert(kAddress, {.nested = Gfn(guest)});
@@ -102,8 +105,10 @@ TEST_F(EptCombinedMappingsTest, InvvpidDropsThoseOfItsTypeOnly) {
   EXPECT_EQ(Left(), (Guests{1, 2}));
   l1_->InvalidateVpid(Invvpid::kAddress, 2, Gva(0x5008));
   EXPECT_EQ(Left(), Guests{1});
+  Fill();
   l1_->InvalidateVpid(Invvpid::kSingleContext, 2, Gva(0));
   EXPECT_EQ(Left(), Guests{1});
+  Fill();
   l1_->InvalidateVpid(Invvpid::kAllContexts, 0, Gva(0));
   EXPECT_EQ(Left(), Guests{});
 }

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/gpa_space.h"
@@ -22,7 +23,10 @@
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/hypervisor/l2_cpu.h"
 #include "mmu_core/guest/hypervisor/smp_l2_program.h"
+#include "mmu_core/guest/kernel/guest_cpu.h"
 #include "mmu_core/guest/kernel/kernel_program.h"
+#include "mmu_core/guest/kernel/paging_geometry.h"
+#include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/run/l1_processor.h"
 
@@ -31,9 +35,11 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr int kVcpus = 2;
-constexpr uint64_t kKernelPages = 512;
+// A large page for each of two programs, beside the tables.
+constexpr uint64_t kKernelPages = 3 * PagesPer(Level::k2M);
 // Few, so that a translation is used again before it is dropped.
 constexpr uint64_t kProgramPages = 16;
+constexpr int kPrograms = 2;
 
 struct Case {
   std::string name;
@@ -98,20 +104,25 @@ class SmpL1Test : public ::testing::TestWithParam<Case> {
   static GpaSpace KernelSpace() {
     return *GpaSpace::Create({GfnRange::Of(Gfn(0), kKernelPages)});
   }
-  // Boots the kernel of a guest, on the vCPU with the same number.
+  // Boots the kernel of a guest, on the vCPU with the same number. One of them
+  // has large pages.
   std::unique_ptr<Kernel> MakeKernel(size_t vcpu) {
+    using LargePages = GuestKernelOptions::LargePages;
     auto kernel = std::make_unique<Kernel>(
         L1(vcpu), options_.guests + static_cast<int>(vcpu));
     absl::StatusOr<std::unique_ptr<KernelProgram>> program =
-        KernelProgram::Start(kernel->cpu, KernelSpace(),
-                             {.processes = 2,
-                              .pages = kProgramPages,
-                              .seed = vcpu + 1,
-                              .check = ReadCheck::kYes,
-                              .accesses_per_switch = 32,
-                              .accesses_per_fork = 64,
-                              .accesses_per_unmap = 8,
-                              .accesses_per_protect = 8});
+        KernelProgram::Start(
+            kernel->cpu, KernelSpace(),
+            {.kernel = {.large_pages =
+                            vcpu == 1 ? LargePages::kYes : LargePages::kNo},
+             .processes = kPrograms,
+             .pages = kProgramPages,
+             .seed = vcpu + 1,
+             .check = ReadCheck::kYes,
+             .accesses_per_switch = 32,
+             .accesses_per_fork = 64,
+             .accesses_per_unmap = 8,
+             .accesses_per_protect = 8});
     EXPECT_TRUE(program.ok()) << program.status();
     if (program.ok()) kernel->program = *std::move(program);
     L1(vcpu).Rest();
@@ -216,17 +227,60 @@ TEST_P(SmpL1Test, WhatOneVcpuTookAwayIsGoneOnTheOther) {
 // As above. Nothing but INVVPID, or a flush of the ASID, drops what the vCPU
 // still has of the kernel's earlier time on it.
 TEST_P(SmpL1Test, AKernelThatMovesFromVcpuToVcpuReadsWhatItWrote) {
-  const std::unique_ptr<Kernel> kernel = MakeKernel(0);
-  ASSERT_NE(kernel->program, nullptr);
-  for (size_t i = 1; i <= 300; ++i) {
-    kernel->cpu.MoveTo(L1(i % kVcpus));
-    const absl::Status status = kernel->Run(40);
-    ASSERT_TRUE(status.ok()) << status;
+  for (size_t first = 0; first < kVcpus; ++first) {
+    const std::unique_ptr<Kernel> kernel = MakeKernel(first);
+    ASSERT_NE(kernel->program, nullptr);
+    for (size_t i = 1; i <= 300; ++i) {
+      kernel->cpu.MoveTo(L1((first + i) % kVcpus));
+      const absl::Status status = kernel->Run(40);
+      ASSERT_TRUE(status.ok()) << status;
+    }
+    const absl::Status status = kernel->program->Verify();
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(kernel->program->kernel().stats().large_pages,
+              first == 1 ? uint64_t{kPrograms} : 0u);
+    L1(first).Rest();
   }
-  EXPECT_EQ(L1(0).stats().arrivals, 151u);
-  EXPECT_EQ(L1(1).stats().arrivals, 150u);
-  const absl::Status status = kernel->program->Verify();
-  EXPECT_TRUE(status.ok()) << status;
+  // Each kernel arrives 300 times, and once to boot.
+  EXPECT_EQ(L1(0).stats().arrivals, 301u);
+  EXPECT_EQ(L1(1).stats().arrivals, 301u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The processor finds no translation for the address, so it exits to L1.
+TEST_P(SmpL1Test, AnAddressOutsideOfL2sMemoryIsAnError) {
+  L2Cpu cpu(L1(0), options_.guests);
+  uint64_t word = 0;
+  GuestPageFault fault;
+  EXPECT_EQ(cpu.Access(Gva(uint64_t{1} << 50), 8, AccessKind::kRead,
+                       Privilege::kSupervisor, &word, &fault),
+            GuestCpu::Outcome::kError)
+      << "paging is off";
+  EXPECT_TRUE(absl::IsInvalidArgument(cpu.status())) << cpu.status();
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// L2's tables cannot name such an address (MAXPHYADDR is 46).
+TEST_P(SmpL1Test, AnEntryWithAnImpossibleFrameIsAFaultOfL2) {
+  constexpr Gpa kTables(0x10'0000);
+  L2Cpu cpu(L1(0), options_.guests);
+  L1(0).Select(options_.guests);
+  // The first entry of each table leads to the next one.
+  for (uint64_t level = 4; level >= 1; --level) {
+    const Gpa table = kTables + (4 - level) * kPageSize;
+    const uint64_t next =
+        level > 1 ? table.value() + kPageSize : uint64_t{1} << 50;
+    uint64_t entry = next | gpte::kPresent | gpte::kWrite | gpte::kUser;
+    ASSERT_TRUE(L1(0).Access(table, AccessKind::kWrite, &entry).ok());
+  }
+  cpu.EnablePaging(PagingGeometry::k4Level, kTables);
+  uint64_t word = 0;
+  GuestPageFault fault;
+  EXPECT_EQ(cpu.Access(Gva(0x18), 8, AccessKind::kRead, Privilege::kSupervisor,
+                       &word, &fault),
+            GuestCpu::Outcome::kFault);
+  EXPECT_EQ(fault.error_code, kPferrPresent | kPferrReserved);
+  EXPECT_TRUE(cpu.status().ok()) << cpu.status();
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

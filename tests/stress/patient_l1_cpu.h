@@ -1,5 +1,6 @@
 // The processor of an L1 hypervisor under stress: it stands still on request,
-// and tries an access again that the host forbids for a while.
+// and tries an access again that the host forbids for a while. It may leave out
+// an instruction, to see that this is noticed.
 
 #ifndef TESTS_STRESS_PATIENT_L1_CPU_H_
 #define TESTS_STRESS_PATIENT_L1_CPU_H_
@@ -22,13 +23,16 @@ namespace mmu::stress {
 class PatientL1Cpu final : public L1Cpu {
  public:
   using Wait = std::function<void()>;
+  enum class Invvpids : uint8_t { kPerform, kSkip };
 
   // `before_access` waits while the vCPU must stand still; `on_refusal` waits a
   // moment.
-  PatientL1Cpu(std::unique_ptr<L1Cpu> cpu, Wait before_access, Wait on_refusal)
+  PatientL1Cpu(std::unique_ptr<L1Cpu> cpu, Wait before_access, Wait on_refusal,
+               Invvpids invvpids = Invvpids::kPerform)
       : cpu_(std::move(cpu)),
         before_access_(std::move(before_access)),
-        on_refusal_(std::move(on_refusal)) {}
+        on_refusal_(std::move(on_refusal)),
+        invvpids_(invvpids) {}
 
   bool Access(Gpa gpa, int size_bytes, AccessKind kind,
               uint64_t* word) override {
@@ -45,6 +49,7 @@ class PatientL1Cpu final : public L1Cpu {
   }
   void InveptGlobal() override { cpu_->InveptGlobal(); }
   void InvalidateVpid(Invvpid what, uint32_t vpid, Gva gva) override {
+    if (invvpids_ == Invvpids::kSkip) return;
     cpu_->InvalidateVpid(what, vpid, gva);
   }
   void FlushAsid() override { cpu_->FlushAsid(); }
@@ -71,6 +76,7 @@ class PatientL1Cpu final : public L1Cpu {
   const std::unique_ptr<L1Cpu> cpu_;
   const Wait before_access_;
   const Wait on_refusal_;
+  const Invvpids invvpids_;
 };
 
 }  // namespace mmu::stress

@@ -59,6 +59,8 @@ struct RoundConfig {
   // At each start of a migration, let the next table of a guest become writable
   // without marking its shadow page as unsync.
   bool skip_unsync = false;
+  // Leave out each INVVPID of an L1 hypervisor on all vCPUs.
+  bool skip_invvpid = false;
 
   bool has_device() const {
     return companion_bitmap && dirty_ring_entries != 0;

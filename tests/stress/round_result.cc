@@ -51,6 +51,7 @@ void NestedResult::Add(const NestedResult& other) {
   missed_roots += other.missed_roots;
   interrupts += other.interrupts;
   invalidations += other.invalidations;
+  arrivals += other.arrivals;
   tables_freed += other.tables_freed;
 }
 

@@ -43,6 +43,7 @@ struct NestedResult {
   uint64_t missed_roots = 0;  // switches to a root that it had not
   uint64_t interrupts = 0;    // exits of L2 to invalidate for another vCPU
   uint64_t invalidations = 0;
+  uint64_t arrivals = 0;      // of virtual processors from another vCPU
   uint64_t tables_freed = 0;  // by L1: the shadow pages below go with them
 
   void Add(const NestedResult& other);

@@ -49,6 +49,9 @@ ABSL_FLAG(std::string, smp, "",
 ABSL_FLAG(bool, skip_unsync, false,
           "In each migration let one table of a guest become writable without "
           "a note that its shadow page is unsync, to see that it is noticed.");
+ABSL_FLAG(bool, skip_invvpid, false,
+          "Leave out each INVVPID of an L1 hypervisor that runs on all vCPUs "
+          "(--mmu=nested --smp=yes), to see that it is noticed.");
 
 namespace mmu::stress {
 namespace {
@@ -85,9 +88,10 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
   *config = RandomRound(
       seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode, smp);
   config->skip_unsync = absl::GetFlag(FLAGS_skip_unsync);
+  config->skip_invvpid = absl::GetFlag(FLAGS_skip_invvpid);
   config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
   // A TLB that forgets an entry by itself makes up for the fault.
-  if (config->skip_unsync || config->drop_mark != 0 ||
+  if (config->skip_unsync || config->skip_invvpid || config->drop_mark != 0 ||
       !absl::GetFlag(FLAGS_skip_flush).empty()) {
     config->tlb = {.flushes = TlbOptions::Flushes::kPrecise,
                    .evictions = TlbOptions::Evictions::kNever,
@@ -124,10 +128,11 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
   std::printf(
       "nested guests: %lu shadow pages zapped, %lu of them recycled, %lu "
       "tables freed by L1, %lu switches to a kept root, %lu switches to a "
-      "missed root, %lu invalidations by L1, %lu of them for another vCPU\n",
+      "missed root, %lu invalidations by L1, %lu of them for another vCPU, %lu "
+      "arrivals from another vCPU\n",
       sum.nested_zapped, sum.nested_recycled, sum.nested.tables_freed,
       sum.nested.kept_roots, sum.nested.missed_roots, sum.nested.invalidations,
-      sum.nested.interrupts);
+      sum.nested.interrupts, sum.nested.arrivals);
   const std::vector<std::string> unmoved = sum.moved.Unmoved();
   std::printf("counters that did not move: %s\n",
               unmoved.empty() ? "none" : absl::StrJoin(unmoved, ", ").c_str());

@@ -126,7 +126,7 @@ class Round {
     NestedGuest* nested = nullptr;
     const GpaSpace stable = ProgramSpace(spaces.stable);
     if (config_.mmu == MmuMode::kNested && config_.smp == Smp::kYes) {
-      auto one = std::make_unique<NestedGuest>(*vm_, stable, config_.seed);
+      auto one = std::make_unique<NestedGuest>(*vm_, stable, config_);
       nested = one.get();
       guest = std::move(one);
     } else if (config_.has_programs()) {

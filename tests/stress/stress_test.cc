@@ -89,7 +89,8 @@ TEST(ReachTest, NestedGuestsOnSeveralVcpus) {
       "--mmu=nested --smp=yes",
       {"(\\d+) shadow pages zapped", "(\\d+) of them recycled",
        "(\\d+) tables freed by L1", "(\\d+) switches to a kept root",
-       "(\\d+) switches to a missed root", "(\\d+) of them for another vCPU"});
+       "(\\d+) switches to a missed root", "(\\d+) of them for another vCPU",
+       "(\\d+) arrivals from another vCPU"});
 }
 
 TEST(ReachTest, KernelsOnSeveralVcpus) {
@@ -198,6 +199,14 @@ TEST(NoticedTest, ATableThatIsWrittenUnnoticedIsNoticed) {
     EXPECT_EQ(output.exit_code, 1) << output.text;
     EXPECT_THAT(output.text, HasSubstr("unsync marks were skipped"));
   }
+}
+
+// The translations of an earlier time on the vCPU are used.
+TEST(NoticedTest, AKernelThatMovesToAnotherVcpuWithoutAnInvvpidIsNoticed) {
+  const Output output =
+      RunProgram("--minutes=3 --seed=1 --mmu=nested --smp=yes --skip_invvpid");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("L1 and its guests on vCPU"));
 }
 
 }  // namespace

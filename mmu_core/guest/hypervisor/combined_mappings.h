@@ -15,7 +15,8 @@
 //   - INVVPID, and all that L2 executes, drop the first half. The second half
 //     does not depend on L2's tables, so it may stay.
 //   - An EPT violation drops the first half of the linear address that was
-//     translated, and the second half of its nested gpa.
+//     translated, and the second half of its nested gpa. So does a nested page
+//     fault, which is an assumption (l1_cpu.h).
 //   - The second half alone may go, because of the host or of a violation at
 //     another linear address. Then the processor translates the nested gpa
 //     anew, as a processor may at any time.
@@ -65,9 +66,13 @@ enum class Invvpid : uint8_t {
   kAllContexts,    // everything
 };
 
-// Has no bound: its owner drops mappings, or chance does (TlbOptions). A VPID
-// may be an ASID; then the EP4TA is always 0. Externally synchronised by the
-// processor.
+// Has no bound: its owner drops mappings, or chance does (TlbOptions). And each
+// invalidation but Drop looks at all mappings. Both suit the small kernels of
+// tests. L2Cpu alone adds mappings, and it is for tests only, so those of any
+// other program's processor stay empty.
+//
+// A VPID may be an ASID; then the EP4TA is always 0. Externally synchronised by
+// the processor.
 class CombinedMappings {
  public:
   // `options.flushes` does not matter.
@@ -86,9 +91,9 @@ class CombinedMappings {
   std::optional<CombinedMapping> Find(LinearAddress at);
   // Replaces a mapping of the same page size.
   void Insert(LinearAddress at, const CombinedMapping& mapping);
-  // Drops the mappings of `at` with the current EP4TA: an EPT violation or
-  // nested page fault at the nested gpa that `at` translates to (SDM vol. 3,
-  // 29.4.3.1).
+  // Drops the mappings of `at` with the current EP4TA: an EPT violation at the
+  // nested gpa that `at` translates to (SDM vol. 3, 29.4.3.1), or a nested page
+  // fault there.
   void Drop(LinearAddress at);
   // Drops the mappings of `at` with all EP4TAs: INVLPG, or a page fault of L2
   // (SDM vol. 3, 4.10.4.1 and 29.4.3.1). L2 has no global pages, which would go

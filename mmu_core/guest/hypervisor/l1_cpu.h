@@ -90,10 +90,11 @@ class L1Cpu {
   // --- In L2. ---
 
   // Makes one access of L2, like Access. kExit: the access did not happen,
-  // `*exit` says why, and the processor is in L1. An EPT violation or a nested
-  // page fault has invalidated the processor's translations of the nested gpa
-  // (SDM vol. 3, 29.4.3.1). kError: the host could not perform the access, see
-  // status().
+  // `*exit` says why, and the processor is in L1. An EPT violation has
+  // invalidated the processor's translations of the nested gpa (SDM vol. 3,
+  // 29.4.3.1). That a nested page fault does so too, as a page fault does, is
+  // an assumption. KVM shares it: it flushes nothing when an entry of an NPT
+  // gains a right. kError: the host could not perform the access, see status().
   virtual Outcome L2Access(const NestedAccess& access, uint64_t* word,
                            NestedExit* exit) = 0;
   // What the processor has cached of the translations of L2's own tables, for

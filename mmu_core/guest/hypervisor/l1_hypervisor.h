@@ -15,8 +15,9 @@
 // something away returns, and a frame or table is free again, when no processor
 // can use the old translations (l1_shootdown.h).
 //
-// A virtual processor that moves between processors is invalidated, too: by one
-// INVVPID or flush of its ASID, when it arrives (l1_shared.h).
+// The translations of a virtual processor that moves between processors are
+// invalidated, too: by one INVVPID or flush of its ASID, when it arrives
+// (l1_shared.h).
 //
 // A processor may set Accessed or Dirty in an entry between L1's load and its
 // store. A lost Accessed bit does no harm. A Dirty bit that may be lost is
@@ -53,10 +54,12 @@ struct L1HypervisorStats {
   uint64_t large_pages = 0;
   uint64_t splits = 0;
   uint64_t merges = 0;
-  uint64_t frees = 0;          // of tables that had become empty
-  uint64_t invalidations = 0;  // INVEPTs or flushes of the ASID
-  uint64_t interrupts = 0;     // exits of L2 to invalidate for others
-  uint64_t arrivals = 0;       // of virtual processors from elsewhere
+  uint64_t frees = 0;  // of tables that had become empty
+  // INVEPTs, or flushes of the ASID, because an entry has lost something.
+  uint64_t invalidations = 0;
+  uint64_t interrupts = 0;  // exits of L2 to invalidate for others
+  // Of virtual processors from elsewhere, each with an INVVPID or a flush.
+  uint64_t arrivals = 0;
 };
 
 // The hypervisor on one processor. Thread-compatible: belongs to the thread of

@@ -150,10 +150,11 @@ void L2Cpu::Invlpg(Gva gva) {
 }
 
 void L2Cpu::InvalidatePcid(Invpcid what, Pcid pcid, Gva gva) {
-  status_ = l1_->Run(vcpu_, [&](L1Cpu& cpu, NestedExit*) {
+  // The reason of an access that failed before stays.
+  status_.Update(l1_->Run(vcpu_, [&](L1Cpu& cpu, NestedExit*) {
     cpu.combined().InvalidatePcid(what, {.pcid = pcid, .gva = gva});
     return L1Cpu::Outcome::kDone;
-  });
+  }));
 }
 
 }  // namespace mmu

@@ -340,6 +340,40 @@ TEST_P(L2CpuTest, AViolationDropsTheTranslationOfItsLinearAddress) {
   EXPECT_EQ(l1_.stats().invalidations, invalidations);
 }
 
+// Only one address of the page is translated with its entry.
+TEST_P(L2CpuTest, ALargePageIsCachedAndDroppedAsAWhole) {
+  constexpr uint64_t kLarge = 2 * kMiB;
+  constexpr Gpa kLargePages[] = {Gpa(0x20'0000), Gpa(0x40'0000)};
+  constexpr uint64_t kOffsets[] = {0x10'1000, 0x1f'f000};
+  const Gva start(kLinear.value() & ~(kLarge - 1));
+  BuildTables();
+  for (const Gpa page : kLargePages) {
+    for (const uint64_t offset : kOffsets) {
+      uint64_t word = page.value() + offset;
+      ASSERT_TRUE(
+          l1_.AccessGranting(page + offset, AccessKind::kWrite, &word).ok());
+    }
+  }
+  const auto read = [&](uint64_t offset) {
+    uint64_t word = 0;
+    EXPECT_EQ(l2_.Access(start + offset, 8, AccessKind::kRead,
+                         Privilege::kSupervisor, &word, &fault_),
+              GuestCpu::Outcome::kDone);
+    return Gpa(word);
+  };
+  SetEntry(2, LeafOf(kLargePages[0]) | gpte::kPageSize);
+  EXPECT_EQ(read(kOffsets[0]), kLargePages[0] + kOffsets[0]);
+  SetEntry(2, LeafOf(kLargePages[1]) | gpte::kPageSize);
+  EXPECT_EQ(read(kOffsets[1]), kLargePages[0] + kOffsets[1]);
+  l2_.Invlpg(start + kLarge);
+  EXPECT_EQ(read(kOffsets[0]), kLargePages[0] + kOffsets[0])
+      << "INVLPG of the next page";
+  l2_.Invlpg(start + 0x8'0000);
+  for (const uint64_t offset : kOffsets) {
+    EXPECT_EQ(read(offset), kLargePages[1] + offset);
+  }
+}
+
 TEST_P(L2CpuTest, AnInvalidationOfL1sTablesDropsWhatL2sTablesTranslated) {
   BuildPages();
   EXPECT_EQ(Read(), kPage);
@@ -357,6 +391,22 @@ TEST_P(L2CpuTest, AnAddressOutsideOfL2sMemoryIsAnError) {
             GuestCpu::Outcome::kError)
       << "paging is off";
   EXPECT_TRUE(absl::IsInvalidArgument(l2_.status())) << l2_.status();
+  l2_.Invlpg(kLinear);
+  EXPECT_TRUE(absl::IsInvalidArgument(l2_.status())) << "after an INVLPG";
+}
+
+// MAXPHYADDR is 46. So a nested gpa that L1's tables cannot translate is none
+// that L2's tables can name.
+TEST_P(L2CpuTest, AnEntryWithAnImpossibleFrameIsAFaultOfL2) {
+  BuildTables();
+  for (const uint64_t frame : {uint64_t{1} << 46, uint64_t{1} << 50}) {
+    SetEntry(1, LeafOf(Gpa(frame)));
+    uint64_t word = 0;
+    EXPECT_EQ(Access(AccessKind::kRead, &word), GuestCpu::Outcome::kFault);
+    EXPECT_EQ(fault_.error_code, kPferrPresent | kPferrReserved);
+    EXPECT_EQ(fault_.address, kLinear + 8);
+    EXPECT_TRUE(l2_.status().ok()) << l2_.status();
+  }
 }
 
 TEST_P(L2CpuTest, AHostThatFailsIsNotTakenForAFault) {
@@ -470,6 +520,30 @@ TEST_P(MovingL2CpuTest, WhatItInvalidatedElsewhereIsGoneWhenItComesBack) {
   EXPECT_EQ(Read(0), kOtherPage);
   EXPECT_EQ(l1_[0].stats().arrivals, 3u) << "the other guest, too";
   EXPECT_EQ(l1_[1].stats().arrivals, 1u);
+}
+
+// As above. The processor where it arrives runs the guest already, for L1's own
+// access.
+TEST_P(MovingL2CpuTest, WhatItInvalidatedElsewhereIsGoneAlsoWhereTheGuestRuns) {
+  l2_[0].MoveTo(l1_[1]);
+  EXPECT_EQ(Read(0), kPage);
+  l2_[0].MoveTo(l1_[0]);
+  SetEntry(0, 1, kOtherPage.value());
+  EXPECT_EQ(Read(0), kOtherPage);
+  uint64_t word = 0;
+  l1_[1].Select(0);
+  ASSERT_TRUE(l1_[1].Access(kPage, AccessKind::kRead, &word).ok());
+  l2_[0].MoveTo(l1_[1]);
+  EXPECT_EQ(Read(0), kOtherPage);
+}
+
+// Nobody could end a wait for it: one thread drives both processors.
+TEST_P(MovingL2CpuTest, TheProcessorThatItLeavesIsNotWaitedFor) {
+  EXPECT_EQ(Read(0), kPage);
+  l2_[0].MoveTo(l1_[1]);
+  EXPECT_EQ(Read(0), kPage);
+  EXPECT_TRUE(l1_[1].Unmap(kOtherPage, kPageSize).ok());
+  EXPECT_EQ(l1_[0].stats().interrupts, 0u);
 }
 
 // Nothing obliges L1 to invalidate here, so it must not: then a test of INVLPG

@@ -1,0 +1,69 @@
+// L2 guests that have a kernel with page tables of its own. The one virtual
+// processor of each runs on some vCPU for a while, and then on another one.
+//
+// They have few pages, and change them often, so that a translation that
+// outlives its entry on a vCPU is used before anything else drops it. The
+// programs check the values that they read (guest/kernel/kernel_program.h).
+
+#ifndef TESTS_STRESS_MOVING_KERNELS_H_
+#define TESTS_STRESS_MOVING_KERNELS_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+
+namespace mmu::stress {
+
+// Thread-safe; the functions of a vCPU are called by its thread.
+class MovingKernels {
+ public:
+  // The pages of each guest. The programs of a kernel with large pages need one
+  // each, beside the tables.
+  static constexpr uint64_t kPages = 3 * PagesPer(Level::k2M);
+
+  // One kernel for each of the `vcpus`; they are the guests from `first_guest`
+  // on. Every second one has large pages, the seed decides which.
+  MovingKernels(int vcpus, int first_guest, uint64_t seed);
+  ~MovingKernels();
+
+  // Boots the kernel of `vcpu` there. Others may come from now on. `l1`, the
+  // hypervisor on the vCPU, lives until Stay.
+  absl::Status Start(int vcpu, L1Hypervisor& l1);
+  // Makes one access of a kernel that is on the vCPU, if there is one.
+  absl::Status Step(int vcpu);
+  // Lets some of the kernels that are on the vCPU move to others. Afterwards
+  // the vCPU may be in L2 only if it has kept one: see L1Hypervisor::Rest.
+  void Send(int vcpu);
+  // No kernel comes to the vCPU or leaves it from now on.
+  void Stay(int vcpu);
+  // Reads all that the kernels on the vCPU have written. REQUIRES: Stay has
+  // been called.
+  absl::Status Verify(int vcpu);
+
+ private:
+  struct Kernel;
+  // What is on a vCPU.
+  struct Place {
+    L1Hypervisor* l1 = nullptr;  // null: kernels cannot come. Guarded by mu_
+    // Guarded by mu_. Others than the vCPU's thread only add to them.
+    std::vector<Kernel*> kernels;
+    std::mt19937_64 random;  // of the vCPU's thread
+  };
+
+  Place& At(int vcpu) { return places_[static_cast<size_t>(vcpu)]; }
+  std::vector<Kernel*> On(int vcpu);
+
+  std::vector<std::unique_ptr<Kernel>> kernels_;  // by their first vCPU
+  std::mutex mu_;
+  std::vector<Place> places_;  // by vCPU
+};
+
+}  // namespace mmu::stress
+
+#endif  // TESTS_STRESS_MOVING_KERNELS_H_
