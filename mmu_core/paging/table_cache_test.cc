@@ -80,7 +80,11 @@ TEST(TableCacheTest, AtTheLimitTablesInTheirGracePeriodAreWaitedFor) {
   TableCache user(pool);
   ASSERT_TRUE(user.TopUp(4).ok());
   std::optional<RcuReadGuard> reader(std::in_place);
-  for (int i = 0; i < 3; ++i) TablePool::ReturnAfterGracePeriod(*user.Take());
+  for (int i = 0; i < 3; ++i) {
+    ShadowPage* const page = user.Take();
+    TablePool::BeginGracePeriod(*page);
+    TablePool::HandToRcu(*page);
+  }
   TableCache cache(pool);
   const uint64_t waits = GracePeriodWaits();
   absl::Status status = absl::UnknownError("not yet");

@@ -83,12 +83,6 @@ void TablePool::Return(ShadowPage* head) {
   }
 }
 
-void TablePool::ReturnAfterGracePeriod(ShadowPage& page) {
-  RcuReadGuard rcu;
-  BeginGracePeriod(page);
-  HandToRcu(page);
-}
-
 void TablePool::HandToRcu(ShadowPage& page) {
   MMU_DCHECK(InRcuReadSection());
   RcuDefer(

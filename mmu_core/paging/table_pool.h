@@ -54,13 +54,12 @@ class TablePool {
   // Returns a chain of tables that no thread can walk.
   void Return(ShadowPage* head);
 
-  // Returns `page`, which was unlinked, to its pool after a grace period. Takes
-  // no lock and does not wait, so it may be called under mmu_lock.
-  static void ReturnAfterGracePeriod(ShadowPage& page);
-  // The same in two steps. BeginGracePeriod counts the table as in its grace
-  // period as soon as it is unlinked, although its entries may still have to be
-  // torn down. HandToRcu must follow within the same RCU read section: a thread
-  // that needs the table waits for the end of that section (sync/refill.h).
+  // The two steps that return a table, which was unlinked, to its pool after a
+  // grace period. They take no lock and do not wait, so they may be called
+  // under mmu_lock. BeginGracePeriod counts the table as in its grace period as
+  // soon as it is unlinked, although its entries may still have to be torn
+  // down. HandToRcu must follow within the same RCU read section: a thread that
+  // needs the table waits for the end of that section (sync/refill.h).
   // REQUIRES: an RCU read section (checked).
   static void BeginGracePeriod(const ShadowPage& page);
   static void HandToRcu(ShadowPage& page);

@@ -70,7 +70,8 @@ TEST(TablePoolTest, ATableInItsGracePeriodIsNeitherInUseNorFree) {
   ShadowPage* const kept = chain.head->next_free;
   {
     RcuReadGuard reader;
-    TablePool::ReturnAfterGracePeriod(*chain.head);
+    TablePool::BeginGracePeriod(*chain.head);
+    TablePool::HandToRcu(*chain.head);
     EXPECT_EQ(pool.Snapshot().in_use, 2u);
     EXPECT_EQ(pool.Snapshot().in_grace_period, 1u);
     EXPECT_EQ(pool.Snapshot().max_tables, 3u);
