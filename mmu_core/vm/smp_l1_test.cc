@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,15 +15,13 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/address.h"
-#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/guest/gpa_space.h"
-#include "mmu_core/guest/guest_access.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
 #include "mmu_core/guest/hypervisor/l2_cpu.h"
+#include "mmu_core/guest/hypervisor/l2_kernel.h"
 #include "mmu_core/guest/hypervisor/smp_l2_program.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
-#include "mmu_core/guest/kernel/kernel_program.h"
+#include "mmu_core/guest/kernel/guest_kernel_options.h"
 #include "mmu_core/guest/kernel/paging_geometry.h"
 #include "mmu_core/guest_paging/guest_walk.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -35,11 +32,6 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr int kVcpus = 2;
-// A large page for each of two programs, beside the tables.
-constexpr uint64_t kKernelPages = 3 * PagesPer(Level::k2M);
-// Few, so that a translation is used again before it is dropped.
-constexpr uint64_t kProgramPages = 16;
-constexpr int kPrograms = 2;
 
 struct Case {
   std::string name;
@@ -66,7 +58,7 @@ class SmpL1Test : public ::testing::TestWithParam<Case> {
     options_.guests = 5;
     options_.stride_bytes = 2 * kMiB;
     options_.other_guests = kVcpus;
-    options_.other_pages = kKernelPages;
+    options_.other_pages = L2Kernel::kPages;
     options_.steps_per_promote = 0;
     shared_ = std::make_unique<SmpL2Shared>(vm_->GuestSpace(), options_);
     for (int i = 0; i < kVcpus; ++i) {
@@ -78,55 +70,23 @@ class SmpL1Test : public ::testing::TestWithParam<Case> {
     EXPECT_TRUE(L1(0).Boot().ok());
   }
 
-  // An L2 guest with page tables of its own.
-  struct Kernel {
-    Kernel(L1Hypervisor& l1, int guest) : cpu(l1, guest) {}
-    // Reads and writes the first word of any pages. The values are all
-    // different, so a page in the place of another is noticed.
-    absl::Status Run(int accesses) {
-      for (int i = 0; i < accesses; ++i) {
-        GuestAccess access;
-        access.address_bytes = random() % kProgramPages * kPageSize;
-        access.size_bytes = sizeof(uint64_t);
-        access.kind =
-            random() % 2 == 0 ? AccessKind::kWrite : AccessKind::kRead;
-        uint64_t word = ++last_value;
-        if (absl::Status s = program->Access(access, &word); !s.ok()) return s;
-      }
-      return absl::OkStatus();
-    }
-
-    L2Cpu cpu;
-    std::unique_ptr<KernelProgram> program;
-    std::mt19937_64 random;
-    uint64_t last_value = 0;
-  };
-  static GpaSpace KernelSpace() {
-    return *GpaSpace::Create({GfnRange::Of(Gfn(0), kKernelPages)});
-  }
   // Boots the kernel of a guest, on the vCPU with the same number. One of them
   // has large pages.
-  std::unique_ptr<Kernel> MakeKernel(size_t vcpu) {
+  std::unique_ptr<L2Kernel> MakeKernel(size_t vcpu) {
     using LargePages = GuestKernelOptions::LargePages;
-    auto kernel = std::make_unique<Kernel>(
-        L1(vcpu), options_.guests + static_cast<int>(vcpu));
-    absl::StatusOr<std::unique_ptr<KernelProgram>> program =
-        KernelProgram::Start(
-            kernel->cpu, KernelSpace(),
-            {.kernel = {.large_pages =
-                            vcpu == 1 ? LargePages::kYes : LargePages::kNo},
-             .processes = kPrograms,
-             .pages = kProgramPages,
-             .seed = vcpu + 1,
-             .check = ReadCheck::kYes,
-             .accesses_per_switch = 32,
-             .accesses_per_fork = 64,
-             .accesses_per_unmap = 8,
-             .accesses_per_protect = 8});
-    EXPECT_TRUE(program.ok()) << program.status();
-    if (program.ok()) kernel->program = *std::move(program);
+    absl::StatusOr<std::unique_ptr<L2Kernel>> kernel = L2Kernel::Start(
+        L1(vcpu),
+        {.guest = options_.guests + static_cast<int>(vcpu),
+         .seed = vcpu + 1,
+         .large_pages = vcpu == 1 ? LargePages::kYes : LargePages::kNo});
+    EXPECT_TRUE(kernel.ok()) << kernel.status();
     L1(vcpu).Rest();
-    return kernel;
+    return kernel.ok() ? *std::move(kernel) : nullptr;
+  }
+  static absl::Status Run(L2Kernel& kernel, int accesses) {
+    absl::Status status;
+    for (int i = 0; i < accesses && status.ok(); ++i) status = kernel.Step();
+    return status;
   }
 
   L1Hypervisor& L1(size_t vcpu) { return programs_[vcpu]->hypervisor(); }
@@ -165,10 +125,10 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& row) { return row.param.name; });
 
 TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
-  std::vector<std::unique_ptr<Kernel>> kernels;
+  std::vector<std::unique_ptr<L2Kernel>> kernels;
   for (size_t i = 0; i < kVcpus; ++i) {
     kernels.push_back(MakeKernel(i));
-    ASSERT_NE(kernels.back()->program, nullptr);
+    ASSERT_NE(kernels.back(), nullptr);
   }
   std::barrier round(kVcpus);
   OnEachVcpu([&](size_t vcpu) -> absl::Status {
@@ -176,12 +136,12 @@ TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
     absl::Status status;
     for (size_t i = 0; i < 400; ++i) {
       // The kernel of this round. Its virtual processor is on this vCPU.
-      Kernel& kernel = *kernels[(vcpu + i) % kVcpus];
+      L2Kernel& kernel = *kernels[(vcpu + i) % kVcpus];
       for (int step = 0; step < 20 && status.ok(); ++step) {
         status = program.Step();
       }
-      if (status.ok()) status = kernel.Run(5);
-      kernel.cpu.MoveTo(L1(1 - vcpu));
+      if (status.ok()) status = Run(kernel, 5);
+      kernel.MoveTo(L1(1 - vcpu));
       // The other vCPU does not wait for this one meanwhile.
       L1(vcpu).Rest();
       vm_->state().vcpus[vcpu]->ExitGuest();
@@ -189,7 +149,7 @@ TEST_P(SmpL1Test, AllGuestsReadWhatTheyWrote) {
       vm_->state().vcpus[vcpu]->EnterGuest();
     }
     if (status.ok()) status = program.Verify();
-    if (status.ok()) status = kernels[vcpu]->program->Verify();
+    if (status.ok()) status = kernels[vcpu]->Verify();
     return status;
   });
   for (size_t i = 0; i < kVcpus; ++i) {
@@ -228,17 +188,17 @@ TEST_P(SmpL1Test, WhatOneVcpuTookAwayIsGoneOnTheOther) {
 // still has of the kernel's earlier time on it.
 TEST_P(SmpL1Test, AKernelThatMovesFromVcpuToVcpuReadsWhatItWrote) {
   for (size_t first = 0; first < kVcpus; ++first) {
-    const std::unique_ptr<Kernel> kernel = MakeKernel(first);
-    ASSERT_NE(kernel->program, nullptr);
+    const std::unique_ptr<L2Kernel> kernel = MakeKernel(first);
+    ASSERT_NE(kernel, nullptr);
     for (size_t i = 1; i <= 300; ++i) {
-      kernel->cpu.MoveTo(L1((first + i) % kVcpus));
-      const absl::Status status = kernel->Run(40);
+      kernel->MoveTo(L1((first + i) % kVcpus));
+      const absl::Status status = Run(*kernel, 40);
       ASSERT_TRUE(status.ok()) << status;
     }
-    const absl::Status status = kernel->program->Verify();
+    const absl::Status status = kernel->Verify();
     EXPECT_TRUE(status.ok()) << status;
-    EXPECT_EQ(kernel->program->kernel().stats().large_pages,
-              first == 1 ? uint64_t{kPrograms} : 0u);
+    EXPECT_EQ(kernel->kernel().stats().large_pages,
+              first == 1 ? uint64_t{L2Kernel::kPrograms} : 0u);
     L1(first).Rest();
   }
   // Each kernel arrives 300 times, and once to boot.

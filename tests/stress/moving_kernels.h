@@ -1,9 +1,6 @@
-// L2 guests that have a kernel with page tables of its own. The one virtual
-// processor of each runs on some vCPU for a while, and then on another one.
-//
-// They have few pages, and change them often, so that a translation that
-// outlives its entry on a vCPU is used before anything else drops it. The
-// programs check the values that they read (guest/kernel/kernel_program.h).
+// L2 guests that have a kernel with page tables of its own
+// (guest/hypervisor/l2_kernel.h). The one virtual processor of each runs on
+// some vCPU for a while, and then on another one.
 
 #ifndef TESTS_STRESS_MOVING_KERNELS_H_
 #define TESTS_STRESS_MOVING_KERNELS_H_
@@ -15,22 +12,17 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/guest/hypervisor/l2_kernel.h"
 
 namespace mmu::stress {
 
 // Thread-safe; the functions of a vCPU are called by its thread.
 class MovingKernels {
  public:
-  // The pages of each guest. The programs of a kernel with large pages need one
-  // each, beside the tables.
-  static constexpr uint64_t kPages = 3 * PagesPer(Level::k2M);
-
   // One kernel for each of the `vcpus`; they are the guests from `first_guest`
   // on. Every second one has large pages, the seed decides which.
   MovingKernels(int vcpus, int first_guest, uint64_t seed);
-  ~MovingKernels();
 
   // Boots the kernel of `vcpu` there. Others may come from now on. `l1`, the
   // hypervisor on the vCPU, lives until Stay.
@@ -47,19 +39,22 @@ class MovingKernels {
   absl::Status Verify(int vcpu);
 
  private:
-  struct Kernel;
   // What is on a vCPU.
   struct Place {
     L1Hypervisor* l1 = nullptr;  // null: kernels cannot come. Guarded by mu_
-    // Guarded by mu_. Others than the vCPU's thread only add to them.
-    std::vector<Kernel*> kernels;
+    // Guarded by mu_. Others than the vCPU's thread only add to them, and only
+    // before Stay.
+    std::vector<std::unique_ptr<L2Kernel>> kernels;
     std::mt19937_64 random;  // of the vCPU's thread
   };
 
   Place& At(int vcpu) { return places_[static_cast<size_t>(vcpu)]; }
-  std::vector<Kernel*> On(int vcpu);
+  uint64_t SeedOf(int vcpu) const {
+    return seed_ * 64 + seed_ % 2 + static_cast<uint64_t>(vcpu);
+  }
 
-  std::vector<std::unique_ptr<Kernel>> kernels_;  // by their first vCPU
+  const int first_guest_;
+  const uint64_t seed_;
   std::mutex mu_;
   std::vector<Place> places_;  // by vCPU
 };

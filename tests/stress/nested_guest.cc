@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/hypervisor/l1_hypervisor.h"
+#include "mmu_core/guest/hypervisor/l2_kernel.h"
 #include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/run/guest_options.h"
@@ -34,7 +35,7 @@ SmpL2Options OptionsFor(Vm& vm, int vcpus, uint64_t seed) {
   options.pages = 30;
   options.stride_bytes = BytesPer(Level::k2M);
   options.other_guests = vcpus;
-  options.other_pages = MovingKernels::kPages;
+  options.other_pages = L2Kernel::kPages;
   options.first_word = kFirstProgramWord;
   options.seed = seed;
   // Merging needs 2 MiB of L1's memory for each page.
