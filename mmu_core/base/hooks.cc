@@ -62,6 +62,7 @@ std::string_view ToString(HookPoint point) {
       "kMissingToAsk",
       "kSequenceToCount",
       "kFlushToRequest",
+      "kFoundHeldToQueue",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

@@ -30,6 +30,8 @@ struct X86Geometry : Granule<12> {
 };
 
 inline constexpr Level kMaxLeafLevel = X86Geometry::kMaxLeafLevel;
+// The levels up to kMaxLeafLevel, from the smallest pages to the largest.
+inline constexpr Level kLeafLevels[] = {Level::k4K, Level::k2M, Level::k1G};
 inline constexpr int kEntryBits = X86Geometry::kEntryBits;
 inline constexpr int kEntriesPerTable = X86Geometry::kEntriesPerTable;
 

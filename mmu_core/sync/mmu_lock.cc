@@ -125,6 +125,7 @@ int64_t MmuLock::LockReadSlow() {
 int64_t MmuLock::Queue(LockMode mode) {
   const int64_t start = MonotonicNanos();
   Waiter waiter(mode);
+  AtHook(HookPoint::kFoundHeldToQueue);
   {
     MutexLock lock(queue_mu_);
     (head_ == nullptr ? head_ : tail_->next) = &waiter;
@@ -132,7 +133,7 @@ int64_t MmuLock::Queue(LockMode mode) {
     state_.fetch_or(kQueued, std::memory_order_relaxed);
   }
   // Grant here in case the holder left before it could see kQueued, since no
-  // other thread would then grant the lock:
+  // other thread would then grant the lock (RACE-50):
   //   1. this thread finds the lock held;
   //   2. the holder unlocks, sees no kQueued and grants nothing;
   //   3. this thread sets kQueued and would sleep for ever.

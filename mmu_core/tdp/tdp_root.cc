@@ -71,38 +71,38 @@ RootRef RootList::FindOrCreate(PageRole role, ShadowPage*& page,
   return RootRef(root);
 }
 
-RootRef RootList::FirstFrom(TdpRoot* root, RootFilter filter, int as_id) {
-  for (; root != nullptr; root = After(*root)) {
-    if (Matches(*root, filter, as_id) && TryGet(*root)) return RootRef(root);
-  }
-  return RootRef();
-}
-
-RootRef RootList::First(RootFilter filter, int as_id) {
-  RcuReadGuard rcu;
-  return FirstFrom(Head(), filter, as_id);
-}
-
-RootRef RootList::Next(RootRef previous, RootFilter filter, int as_id) {
-  RcuReadGuard rcu;
-  return FirstFrom(After(*previous), filter, as_id);
-}
-
-TdpRoot* RootList::FirstRcu(RootFilter filter, int as_id) const {
-  TdpRoot* root = Head();
+TdpRoot* RootList::MatchFrom(TdpRoot* root, RootFilter filter,
+                             int as_id) const {
   while (root != nullptr && !Matches(*root, filter, as_id)) {
     root = After(*root);
   }
   return root;
+}
+
+TdpRoot* RootList::FirstRcu(RootFilter filter, int as_id) const {
+  return MatchFrom(Head(), filter, as_id);
 }
 
 TdpRoot* RootList::NextRcu(const TdpRoot* previous, RootFilter filter,
                            int as_id) const {
-  TdpRoot* root = After(*previous);
-  while (root != nullptr && !Matches(*root, filter, as_id)) {
-    root = After(*root);
+  return MatchFrom(After(*previous), filter, as_id);
+}
+
+RootRef RootList::GetFrom(TdpRoot* root, RootFilter filter, int as_id) {
+  while (root != nullptr && !TryGet(*root)) {
+    root = NextRcu(root, filter, as_id);
   }
-  return root;
+  return root == nullptr ? RootRef() : RootRef(root);
+}
+
+RootRef RootList::First(RootFilter filter, int as_id) {
+  RcuReadGuard rcu;
+  return GetFrom(FirstRcu(filter, as_id), filter, as_id);
+}
+
+RootRef RootList::Next(RootRef previous, RootFilter filter, int as_id) {
+  RcuReadGuard rcu;
+  return GetFrom(NextRcu(previous.get(), filter, as_id), filter, as_id);
 }
 
 void RootList::InvalidateAll() {

@@ -144,7 +144,10 @@ class RootList {
   TdpRoot* After(const TdpRoot& root) const;
   // A reference to the valid root with this role; empty if there is none.
   RootRef Find(PageRole role);
-  RootRef FirstFrom(TdpRoot* root, RootFilter filter, int as_id);
+  // `root`, or the first root behind it that matches; null at the end.
+  TdpRoot* MatchFrom(TdpRoot* root, RootFilter filter, int as_id) const;
+  // The same with a reference. REQUIRES: `root` matches, or is null.
+  RootRef GetFrom(TdpRoot* root, RootFilter filter, int as_id);
   void Put(TdpRoot* root);
 
   Mutex mu_;  // tdp_mmu_pages_lock of LOCKING.md

@@ -16,8 +16,6 @@
 namespace mmu {
 namespace {
 
-constexpr Level kLeafLevels[] = {Level::k4K, Level::k2M, Level::k1G};
-
 bool Maps(const TlbEntry& entry, GfnRange gfns) {
   return gfns.Overlaps(GfnRange::Of(entry.gfn, PagesPer(entry.level)));
 }

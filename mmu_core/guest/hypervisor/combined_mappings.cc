@@ -1,12 +1,6 @@
 #include "mmu_core/guest/hypervisor/combined_mappings.h"
 
 namespace mmu {
-namespace {
-
-constexpr Level kLeafLevels[] = {Level::k4K, Level::k2M, Level::k1G};
-
-}  // namespace
-
 std::optional<CombinedMapping> CombinedMappings::Find(LinearAddress at) {
   for (const Level level : kLeafLevels) {
     const auto found = mappings_.find(KeyOf(at, level));
