@@ -165,8 +165,8 @@ TEST_P(LockingTableTest, HoldsWhatTheTableSays) {
       EXPECT_FALSE(trace.events()[i + 1].rcu);
       size_t next = i + 2;
       while (next < trace.events().size() &&
-             (trace.events()[next].point == HookPoint::kWriterToLook ||
-              trace.events()[next].point == HookPoint::kHeavyBarrier)) {
+             trace.events()[next].point != HookPoint::kReadLocked &&
+             trace.events()[next].point != HookPoint::kWriteLocked) {
         ++next;
       }
       ASSERT_LT(next, trace.events().size());
