@@ -8,6 +8,10 @@
 //
 // Functions that allocate without operator new (by mmap) return null on
 // failure.
+//
+// A container must survive that exception. Those of the standard library do.
+// Abseil's hash containers do not, so neither mmu_core nor the server has any
+// (//tests/layering:layering_test).
 
 #ifndef MMU_CORE_BASE_WITH_MEMORY_H_
 #define MMU_CORE_BASE_WITH_MEMORY_H_

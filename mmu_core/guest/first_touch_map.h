@@ -14,8 +14,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <unordered_map>
 
-#include "absl/container/flat_hash_map.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/guest/gpa_space.h"
 #include "mmu_core/guest/page_permutation.h"
@@ -53,7 +53,7 @@ class FirstTouchMap {
   const GpaSpace share_;
   const PagePlacement placement_;
   const PagePermutation order_;  // used by kScattered
-  absl::flat_hash_map<uint64_t, Gfn> gfn_of_page_;
+  std::unordered_map<uint64_t, Gfn> gfn_of_page_;
   uint64_t taken_ = 0;
 };
 

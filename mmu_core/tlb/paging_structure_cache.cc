@@ -1,6 +1,5 @@
 #include "mmu_core/tlb/paging_structure_cache.h"
 
-#include "absl/container/flat_hash_map.h"
 #include "mmu_core/base/with_memory.h"
 
 namespace mmu {
@@ -36,13 +35,13 @@ void PagingStructureCache::DropPage(uint64_t context, PageNumber page) {
 }
 
 void PagingStructureCache::DropContext(uint64_t context) {
-  absl::erase_if(tables_, [context](const auto& entry) {
+  std::erase_if(tables_, [context](const auto& entry) {
     return entry.first.context == context;
   });
 }
 
 void PagingStructureCache::DropRange(PageNumber first, PageNumber end) {
-  absl::erase_if(tables_, [first, end](const auto& entry) {
+  std::erase_if(tables_, [first, end](const auto& entry) {
     const CachedTable& table = entry.second;
     return table.first < end &&
            first < table.first + PagesPer(ParentOf(table.level));

@@ -9,9 +9,10 @@
 #include <cstdint>
 #include <optional>
 #include <random>
+#include <unordered_map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
@@ -82,7 +83,7 @@ class PagingStructureCache {
   const TlbOptions::Evictions evictions_;
   std::mt19937_64 random_;
   uint64_t context_ = 0;
-  absl::flat_hash_map<Key, CachedTable> tables_;
+  std::unordered_map<Key, CachedTable, absl::Hash<Key>> tables_;
 };
 
 }  // namespace mmu

@@ -6,7 +6,6 @@
 #include <memory>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/gfn_range.h"
@@ -129,7 +128,7 @@ void VcpuTlb::FlushContext(TlbTag tag) {
   const uint64_t number = context->number;
   contexts_.erase(contexts_.begin() + (context - contexts_.data()));
   if (precise_ != nullptr) {
-    absl::erase_if(precise_->evicted, [number](const auto& entry) {
+    std::erase_if(precise_->evicted, [number](const auto& entry) {
       return NumberIn(entry.first.tag) == number;
     });
     precise_->tables.DropContext(number);
@@ -176,7 +175,7 @@ void VcpuTlb::Flush(const TlbFlush& flush, TlbPages pages) {
     }
   }
   if (precise_ == nullptr) return;
-  absl::erase_if(precise_->evicted, [&flush](const auto& entry) {
+  std::erase_if(precise_->evicted, [&flush](const auto& entry) {
     return Maps(entry.second, flush.gfns);
   });
   if (!flush.CoversTables()) return;

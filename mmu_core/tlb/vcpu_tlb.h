@@ -16,11 +16,12 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "absl/base/optimization.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
@@ -201,7 +202,7 @@ class VcpuTlb {
 
     const TlbOptions options;
     std::mt19937_64 random;
-    absl::flat_hash_map<Key, TlbEntry> evicted;
+    std::unordered_map<Key, TlbEntry, absl::Hash<Key>> evicted;
     PagingStructureCache tables;
   };
 

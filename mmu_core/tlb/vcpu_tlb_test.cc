@@ -5,12 +5,14 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/access_rights.h"
 #include "mmu_core/paging/shadow_page.h"
+#include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/tlb/paging_structure_cache.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/tlb/tlb_options.h"
@@ -369,6 +371,55 @@ TEST(PreciseTlbTest, AFlushOfAllGfnsDropsEverything) {
   tlb.Flush(TlbFlush(), TlbPages::kGuestPhysical);
   EXPECT_EQ(CountOf(tlb), 0);
   EXPECT_FALSE(tlb.tables()->Find(PageNumber(1), Level::k2M).has_value());
+}
+
+// Whichever allocation fails, one entry at most is forgotten, and the TLB is
+// sound afterwards.
+TEST(PreciseTlbTest, WithoutMemoryAnEntryIsForgottenAndNoOther) {
+  constexpr uint64_t kPages = VcpuTlb::kEntries4K + 100;
+  for (uint64_t n = 1;; ++n) {
+    VcpuTlb tlb(kPreciseTlb);
+    tlb.Select(RootTag(0));
+    const auto insert = [&] {
+      for (uint64_t page = 0; page < kPages; ++page) {
+        tlb.Insert(EntryOfGfn(page, page + 1));
+      }
+      return absl::OkStatus();
+    };
+    if (!testing::FailOneAllocation(n, insert).failed) break;
+    uint64_t forgotten = 0;
+    for (uint64_t page = 0; page < kPages; ++page) {
+      const uint64_t pfn = PfnOf(tlb, page);
+      forgotten += pfn == 0;
+      ASSERT_TRUE(pfn == 0 || pfn == page + 1) << "page " << page;
+    }
+    ASSERT_LE(forgotten, 1u);
+    ASSERT_TRUE(insert().ok());
+    ASSERT_EQ(CountOf(tlb), static_cast<int>(kPages));
+  }
+}
+
+TEST(PreciseTlbTest, WithoutMemoryATableIsNotCachedAndAllOthersAre) {
+  constexpr uint64_t kTables = 100;
+  for (uint64_t n = 1;; ++n) {
+    VcpuTlb tlb(kPreciseTlb);
+    tlb.Select(RootTag(0));
+    const auto insert = [&] {
+      for (uint64_t i = 0; i < kTables; ++i) {
+        tlb.tables()->Insert({.first = PageNumber(i * 512)});
+      }
+      return absl::OkStatus();
+    };
+    const auto cached = [&] {
+      uint64_t count = 0;
+      tlb.ForEachTableIn(RootTag(0), [&](const CachedTable&) { ++count; });
+      return count;
+    };
+    if (!testing::FailOneAllocation(n, insert).failed) break;
+    ASSERT_GE(cached(), kTables - 1);
+    ASSERT_TRUE(insert().ok());
+    ASSERT_EQ(cached(), kTables);
+  }
 }
 
 TEST(PreciseTlbTest, NothingIsEvictedAndAFlushFindsWhatWasPushedOut) {

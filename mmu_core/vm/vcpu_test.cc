@@ -134,6 +134,22 @@ TEST(VcpuTest, EachFaultIsCountedByItsResult) {
             1u);
 }
 
+TEST(VcpuTest, AnAccessIsCountedOnceWhicheverMmuServesIt) {
+  for (const MmuMode mmu :
+       {MmuMode::kTdp, MmuMode::kTdpShadow, MmuMode::kNested}) {
+    VmConfig config;
+    config.mmu = mmu;
+    config.memslots = {Slot(0, 0, kMiB)};
+    auto vm = testing::MakeVmFrom(config);
+    Write(*vm, 0);
+    Read(*vm, 0);
+    Read(*vm, kPageSize);
+    const VcpuStatsSnapshot stats = vm->VcpuStats()[0];
+    EXPECT_EQ(stats.accesses, 3u) << static_cast<int>(mmu);
+    EXPECT_EQ(stats.writes, 1u) << static_cast<int>(mmu);
+  }
+}
+
 // Covers: STAT-24, PF-17, PF-18
 TEST(VcpuTest, AFastFaultIsFixedAndFastAndFlushesNobody) {
   auto vm = MakeVm({Slot(0, 0, kMiB)}, 2);

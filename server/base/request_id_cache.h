@@ -9,10 +9,10 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -129,7 +129,7 @@ class RequestIdCache {
   const Options options_;
   mutable mmu::Mutex mu_;  // leaf
   mmu::CondVar turn_over_;
-  absl::flat_hash_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  std::unordered_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
   // Finished entries, oldest first.
   std::deque<std::string> order_ ABSL_GUARDED_BY(mu_);
   size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;

@@ -3,10 +3,10 @@
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -45,7 +45,7 @@ mmu::LogId NewLogId() {
 // more).
 std::vector<mmu::GfnRange> RangesToLog(const ManagedVm& vm,
                                        const std::vector<uint32_t>& slots) {
-  const absl::flat_hash_set<uint32_t> named(slots.begin(), slots.end());
+  const std::unordered_set<uint32_t> named(slots.begin(), slots.end());
   std::vector<mmu::GfnRange> ranges;
   for (const mmu::MemslotInfo& info : vm.SortedSlots()) {
     const mmu::MemslotConfig& slot = info.config;

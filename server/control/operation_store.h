@@ -10,10 +10,10 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -149,7 +149,7 @@ class OperationStore {
   mmu::CondVar changed_;
   // The operations by number, and the numbers by name.
   std::map<uint64_t, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_map<std::string, uint64_t> places_ ABSL_GUARDED_BY(mu_);
+  std::unordered_map<std::string, uint64_t> places_ ABSL_GUARDED_BY(mu_);
   FinishedThreads finished_;
   uint64_t last_place_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t last_ticket_ ABSL_GUARDED_BY(mu_) = 0;

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <unordered_set>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/vm/run/workload.h"
@@ -71,7 +71,7 @@ class WorkloadStore {
   const DrainState& drain_;
   LimitedLog& log_;
   mutable mmu::Mutex mu_;
-  absl::flat_hash_set<EntryPtr> running_ ABSL_GUARDED_BY(mu_);
+  std::unordered_set<EntryPtr> running_ ABSL_GUARDED_BY(mu_);
   FinishedThreads finished_;
   WorkloadMetrics metrics_ ABSL_GUARDED_BY(mu_);
 };

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -77,7 +77,7 @@ class CallLog {
 
   LimitedLog& log_;
   absl::Mutex mu_;
-  absl::flat_hash_map<const grpc::ServerContextBase*, Noted> calls_
+  std::unordered_map<const grpc::ServerContextBase*, Noted> calls_
       ABSL_GUARDED_BY(mu_);
 };
 

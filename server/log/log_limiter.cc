@@ -42,7 +42,7 @@ LogLimiter::Bucket& LogLimiter::BucketOf(absl::string_view key, int64_t now) {
   if (buckets_.size() >= limits_.max_keys) {
     // A key with a full allowance can be dropped at no loss.
     const double refill = limits_.burst / limits_.lines_per_second * 1e9;
-    absl::erase_if(buckets_, [&](const auto& entry) {
+    std::erase_if(buckets_, [&](const auto& entry) {
       return static_cast<double>(now - entry.second.filled_nanos) >= refill;
     });
     if (buckets_.size() >= limits_.max_keys) key = kShared;

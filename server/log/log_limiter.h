@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "mmu_core/base/clock.h"
@@ -59,7 +59,7 @@ class LogLimiter {
   const Limits limits_;
   const mmu::Clock& clock_;
   mutable absl::Mutex mu_;
-  absl::flat_hash_map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mu_);
+  std::unordered_map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mu_);
   Bucket total_ ABSL_GUARDED_BY(mu_){.lines = limits_.total_burst};
   uint64_t dropped_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t reported_ ABSL_GUARDED_BY(mu_) = 0;

@@ -5,10 +5,10 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
@@ -79,7 +79,7 @@ class OpenStreams {
   }
 
   absl::Mutex mu_;
-  absl::flat_hash_map<const EndableStream*, Stream> streams_
+  std::unordered_map<const EndableStream*, Stream> streams_
       ABSL_GUARDED_BY(mu_);
 };
 

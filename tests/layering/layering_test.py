@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fails if mmu_core depends on anything but Abseil, liburcu and the system, if
 anything here measures time by the wall clock, or if mmu_core or the server
-makes a thread that may end the program.
+makes a thread that may end the program, or has a hash table that does not
+survive a lack of memory.
 
 Looks at every #include and at every label of a BUILD file below mmu_core. What
 is not on the lists below is refused, so a new library is a decision made here.
@@ -148,6 +149,28 @@ def made_threads(root):
     return files, found
 
 
+# A hash container of Abseil that finds no memory to grow is broken from then
+# on: std::bad_alloc leaves it with a capacity that it does not have. Those of
+# the standard library stay as they were.
+HASH_CONTAINER = re.compile(r"\babsl::(?:flat|node)_hash_(?:map|set)\b|"
+                            r"absl/container/(?:flat|node)_hash_(?:map|set)\.h")
+
+
+def hash_containers(root):
+    """Returns (number of files read, where they have such containers)."""
+    found = []
+    files = 0
+    for folder in ("mmu_core", "server"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix not in (".h", ".cc") or is_test_file(path):
+                continue
+            files += 1
+            code = re.sub(r"//.*", "", path.read_text())
+            found += ["%s uses %s" % (path.relative_to(root), name)
+                      for name in HASH_CONTAINER.findall(code)]
+    return files, found
+
+
 def violations(root):
     """Returns (number of files read, what is wrong with them)."""
     found = []
@@ -187,6 +210,28 @@ class LayeringTest(unittest.TestCase):
         files, found = made_threads(root)
         self.assertGreater(files, 10, "no sources found in %s" % root)
         self.assertEqual(found, [])
+
+    def test_hash_tables_survive_a_lack_of_memory(self):
+        root = pathlib.Path(os.path.realpath("WORKSPACE")).parent
+        files, found = hash_containers(root)
+        self.assertGreater(files, 10, "no sources found in %s" % root)
+        self.assertEqual(found, [])
+
+    def test_hash_containers_are_found(self):
+        for folder in ("mmu_core", "server"):
+            for line in ('#include "absl/container/flat_hash_map.h"',
+                         "absl::flat_hash_set<int> a;",
+                         "absl::node_hash_map<int, int> a;"):
+                with tempfile.TemporaryDirectory() as root:
+                    path = pathlib.Path(root) / folder / "x.cc"
+                    path.parent.mkdir(parents=True)
+                    path.write_text(line)
+                    self.assertEqual(
+                        len(hash_containers(pathlib.Path(root))[1]), 1, line)
+                    path.write_text("std::unordered_map<int, int> a;  // no " +
+                                    "absl::flat_hash_map")
+                    self.assertEqual(hash_containers(pathlib.Path(root))[1],
+                                     [])
 
     def test_made_threads_are_found(self):
         for line in ("thread_ = std::thread([this] { Run(); });",

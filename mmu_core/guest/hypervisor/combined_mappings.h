@@ -30,9 +30,10 @@
 #include <cstdint>
 #include <optional>
 #include <random>
+#include <unordered_map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/guest/kernel/guest_cpu.h"
@@ -138,15 +139,15 @@ class CombinedMappings {
   }
   template <typename Fn>
   void DropIf(Fn fn) {
-    absl::erase_if(mappings_,
-                   [&fn](const auto& mapping) { return fn(mapping.first); });
+    std::erase_if(mappings_,
+                  [&fn](const auto& mapping) { return fn(mapping.first); });
   }
 
   const TlbOptions::Evictions evictions_;
   std::mt19937_64 random_;
   uint32_t vpid_ = 0;
   Gpa ep4ta_;
-  absl::flat_hash_map<Key, CombinedMapping> mappings_;
+  std::unordered_map<Key, CombinedMapping, absl::Hash<Key>> mappings_;
 };
 
 }  // namespace mmu

@@ -2,10 +2,10 @@
 
 #include <cerrno>
 #include <memory>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
@@ -59,7 +59,7 @@ absl::StatusOr<std::vector<const Memslot*>> SlotsToLog(
     if (slots.empty()) return NothingToLog();
     return slots;
   }
-  absl::flat_hash_set<uint32_t> seen;
+  std::unordered_set<uint32_t> seen;
   for (const uint32_t id : wanted) {
     const Memslot* slot = set.FindById(id);
     if (slot == nullptr) return NoSuchSlot(id);

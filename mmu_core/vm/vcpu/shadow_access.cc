@@ -105,10 +105,16 @@ class ShadowVcpu::ShadowAccess {
 AccessOutcome ShadowVcpu::Access(uint64_t address, int size_bytes,
                                  const GuestPageAccess& access, uint64_t* word,
                                  GuestFault* fault) {
-  MMU_DCHECK((size_bytes == 4 || size_bytes == 8) &&
-             address % static_cast<uint64_t>(size_bytes) == 0);
   vcpu_.stats().accesses.Add();
   if (access.kind == AccessKind::kWrite) vcpu_.stats().writes.Add();
+  return ContinueAccess(address, size_bytes, access, word, fault);
+}
+
+AccessOutcome ShadowVcpu::ContinueAccess(uint64_t address, int size_bytes,
+                                         const GuestPageAccess& access,
+                                         uint64_t* word, GuestFault* fault) {
+  MMU_DCHECK((size_bytes == 4 || size_bytes == 8) &&
+             address % static_cast<uint64_t>(size_bytes) == 0);
   return RunAccess(
       vm_, vcpu_,
       ShadowAccess(*this, address, size_bytes, access, word, fault));

@@ -114,6 +114,10 @@ class ShadowVcpu {
   AccessOutcome Access(uint64_t address, int size_bytes,
                        const GuestPageAccess& access, uint64_t* word,
                        GuestFault* fault);
+  // The same for an access that is counted already.
+  AccessOutcome ContinueAccess(uint64_t address, int size_bytes,
+                               const GuestPageAccess& access, uint64_t* word,
+                               GuestFault* fault);
   const absl::Status& status() const { return status_; }
 
   // --- For the handlers of its faults and requests. ---

@@ -27,8 +27,8 @@ AccessOutcome Vcpu::AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word) {
   const GuestPageAccess access = {.kind = kind,
                                   .privilege = second_stage_privilege_};
   GuestFault fault;
-  const AccessOutcome outcome =
-      shadow_->Access(gpa.value() & ~uint64_t{7}, 8, access, word, &fault);
+  const AccessOutcome outcome = shadow_->ContinueAccess(
+      gpa.value() & ~uint64_t{7}, 8, access, word, &fault);
   if (outcome == AccessOutcome::kError) status_ = shadow_->status();
   if (outcome != AccessOutcome::kGuestFault) return outcome;
   status_ =
