@@ -21,6 +21,7 @@ void AddDirtyLogCommands(CLI::App& app, Context& context);
 // Adds the commands that move or show pages, to the group `dirty-log`.
 void AddDirtyPageCommands(CLI::App& group, Context& context);
 void AddSplitCommands(CLI::App& app, Context& context);
+void AddCompareCommand(CLI::App& app, Context& context);
 void AddAgingCommands(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);
 void AddDebugCommands(CLI::App& app, Context& context);

@@ -57,6 +57,7 @@ dirty-log clear alpha 0 --epoch 3 --range 0+64MiB
 dirty-log acquire alpha
 dirty-log stop alpha --discard
 recover alpha --watch
+compare --memory 4MiB
 age alpha
 stats alpha --per-vcpu
 debug audit alpha

@@ -28,6 +28,7 @@ LINKED_FOR_EFFECT = {
     # Commands of mmuctl. All of them are declared in commands.h.
     "//client/mmuctl:aging_commands",
     "//client/mmuctl:call_commands",
+    "//client/mmuctl:compare_command",
     "//client/mmuctl:daemon_commands",
     "//client/mmuctl:debug_commands",
     "//client/mmuctl:debug_tables",
