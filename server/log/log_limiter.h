@@ -5,8 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
-#include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
@@ -59,7 +60,7 @@ class LogLimiter {
   const Limits limits_;
   const mmu::Clock& clock_;
   mutable absl::Mutex mu_;
-  std::unordered_map<std::string, Bucket> buckets_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Bucket, std::less<>> buckets_ ABSL_GUARDED_BY(mu_);
   Bucket total_ ABSL_GUARDED_BY(mu_){.lines = limits_.total_burst};
   uint64_t dropped_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t reported_ ABSL_GUARDED_BY(mu_) = 0;
