@@ -406,7 +406,9 @@ TEST(PreciseTlbTest, WithoutMemoryATableIsNotCachedAndAllOthersAre) {
     tlb.Select(RootTag(0));
     const auto insert = [&] {
       for (uint64_t i = 0; i < kTables; ++i) {
-        tlb.tables()->Insert({.first = PageNumber(i * 512)});
+        CachedTable table;
+        table.first = PageNumber(i * 512);
+        tlb.tables()->Insert(table);
       }
       return absl::OkStatus();
     };
