@@ -427,6 +427,8 @@ TYPED_TEST(PageTableCursorTest, AWalkOfEveryFrameThereCouldBeEndsWithTheRoot) {
 #ifndef NDEBUG
 // Covers: TDP-30
 TEST(PageTableCursorDeathTest, AWalkNeedsAReadSection) {
+  // The child starts a thread. ThreadSanitizer forbids that after a plain fork.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   ToyTree<Toy16K> tree;
   tree.Walk({Gfn(0), tree.end()});
   EXPECT_DEATH(std::thread([&tree] {
