@@ -11,12 +11,15 @@ import unittest
 ROOT = pathlib.Path.cwd()
 
 
+def command(*options):
+    return [sys.executable, ROOT / "tests/kills/run", f"--programs={ROOT}",
+            "--memory=16", *options]
+
+
 def run(*options):
     """Returns the exit code and what is printed."""
-    result = subprocess.run(
-        [sys.executable, ROOT / "tests/kills/run", f"--programs={ROOT}",
-         "--memory=16", *options], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, check=False)
+    result = subprocess.run(command(*options), stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, check=False)
     return result.returncode, result.stdout
 
 
@@ -35,6 +38,7 @@ class KillsTest(unittest.TestCase):
         self.assertEqual(code, 1, text)
         self.assertRegex(text, "FAILED: " + words)
         self.assertIn("repeat it with:\n  tests/kills/run --target=", text)
+        return text
 
     def test_every_kill_ends_equal_or_reported(self):
         code, text = run("--kills=20")
@@ -56,9 +60,28 @@ class KillsTest(unittest.TestCase):
                           "--mistake=claim-success")
 
     def test_a_hang_is_noticed(self):
-        self.assert_fails("the controller did not end within 20 s",
-                          "--target=daemon", "--kills=20", "--deadline=20",
-                          "--mistake=hang")
+        text = self.assert_fails(
+            "the controller did not end within 20 s", "--target=daemon",
+            "--kills=20", "--deadline=20", "--mistake=hang", "--from=7")
+        job = int(re.search(r"^daemon, job (\d+), ", text,
+                            re.MULTILINE).group(1))
+        self.assertGreaterEqual(job, 7, text)
+        self.assertIn(f"--target=daemon --only={job} ", text)
+
+    def test_an_interrupted_run_says_how_to_go_on(self):
+        process = subprocess.Popen(
+            command("--kills=20", "--target=controller", "--from=3",
+                    "--guests=tdp,shadow"),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # The first line is printed when the run has begun.
+        first = process.stdout.readline()
+        process.terminate()
+        text = first + process.communicate()[0]
+        self.assertEqual(process.returncode, 1, text)
+        self.assertIn(
+            "interrupted; go on with:\n"
+            "  tests/kills/run --target=controller --kills=20 --from=3 "
+            "--seed=1 --guests=tdp,shadow --memory=16\n", text)
 
 
 if __name__ == "__main__":
