@@ -1,8 +1,13 @@
 #include "mmu_core/sync/mmu_lock.h"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -446,6 +451,38 @@ TEST(MmuLockTest, YieldLetsAWaitingWriterInAndKeepsTheMode) {
   // Still in read mode: another reader does not have to wait.
   std::thread([&] { MmuReadLocked(lock, LockOp::kAge); }).join();
   EXPECT_EQ(lock.Snapshot().at(LockMode::kRead, LockOp::kAge).contended, 0u);
+}
+
+// 'S' if the thread sleeps, 'R' if it runs or could (proc(5)).
+char StateOf(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  // The thread's name, in parentheses, may contain anything.
+  const size_t end_of_name = line.rfind(')');
+  return line.size() > end_of_name + 2 ? line[end_of_name + 2] : '?';
+}
+
+// A reader that queues behind a writer grants the lock to whom it may. It
+// sleeps after that. Covers: LCK-04
+TEST(MmuLockTest, AReaderThatQueuesDoesNotLetItselfInBesideAWriter) {
+  MmuLock lock;
+  std::atomic<pid_t> thread{0};
+  std::atomic<bool> read{false};
+  MmuWriteLocked locked(lock, LockOp::kZap);
+  std::thread reader([&] {
+    thread = gettid();
+    MmuReadLocked r(lock, LockOp::kAge);
+    read = true;
+  });
+  testing::Await("the reader sleeps, or has the lock", [&] {
+    return read || (lock.IsContended() && StateOf(thread) == 'S');
+  });
+  EXPECT_FALSE(read);
+  EXPECT_TRUE(locked.NeedYield());
+  locked.Unlock();
+  reader.join();
+  EXPECT_TRUE(read);
 }
 
 // Covers: LCK-02
