@@ -24,6 +24,7 @@ struct Injector {
   // since the injection was armed.
   std::map<std::pair<uint32_t, uint64_t>, int> marks ABSL_GUARDED_BY(mu);
   std::string dropped ABSL_GUARDED_BY(mu);
+  uint64_t dropped_count ABSL_GUARDED_BY(mu) = 0;
   FlushReason skip_reason ABSL_GUARDED_BY(mu) = FlushReason::kZap;
   uint64_t flushes_until_skip ABSL_GUARDED_BY(mu) = 0;  // 0: disarmed
   uint64_t skipped ABSL_GUARDED_BY(mu) = 0;
@@ -48,6 +49,7 @@ bool ShouldDropDirtyMark(const Memslot& slot, Gfn gfn) {
   if (++injector.marks[{slot.id, gfn.value()}] <= 2) return false;
   if (--injector.marks_until_drop != 0) return false;
   injector.dropped = absl::StrFormat("slot %d gfn 0x%x", slot.id, gfn.value());
+  ++injector.dropped_count;
   return true;
 }
 
@@ -87,6 +89,12 @@ std::string DroppedMark() {
   Injector& injector = TheInjector();
   MutexLock lock(injector.mu);
   return injector.dropped;
+}
+
+uint64_t DroppedMarks() {
+  Injector& injector = TheInjector();
+  MutexLock lock(injector.mu);
+  return injector.dropped_count;
 }
 
 void ArmSkipOneFlush(FlushReason reason, uint64_t nth) {

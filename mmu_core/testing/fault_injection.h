@@ -21,6 +21,9 @@ void ArmDropOneMark(uint64_t nth);
 // was dropped yet.
 std::string DroppedMark();
 
+// The number of marks dropped since the process began.
+uint64_t DroppedMarks();
+
 // From now on, counts remote flushes for `reason` and skips the `nth` (from 1),
 // once: its caller continues as if it had flushed. 0 disarms. Thread-safe.
 void ArmSkipOneFlush(FlushReason reason, uint64_t nth);

@@ -70,6 +70,7 @@ void RoundResult::Add(const RoundResult& other) {
   recycled += other.recycled;
   nested_zapped += other.nested_zapped;
   nested_recycled += other.nested_recycled;
+  nested_unlinked += other.nested_unlinked;
   nested.Add(other.nested);
   moved.Add(other.moved);
 }

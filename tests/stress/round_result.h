@@ -63,9 +63,11 @@ struct RoundResult {
   uint64_t pte_writes = 0;  // guests' writes to page tables that were emulated
   uint64_t recycled = 0;    // shadow pages
   // Shadow pages of nested guests alone (guest_mode): those zapped for any
-  // reason, and those recycled because of the limit.
+  // reason, those recycled by a fault that met the limit (at least), and the
+  // pointers to such pages that writes of L1 to its tables have zapped.
   uint64_t nested_zapped = 0;
   uint64_t nested_recycled = 0;
+  uint64_t nested_unlinked = 0;
   NestedResult nested;
   MovedCounters moved;
 

@@ -56,13 +56,18 @@ ABSL_FLAG(bool, skip_invvpid, false,
 namespace mmu::stress {
 namespace {
 
-// Returns false if no reason has this name.
+// The reasons of the flushes that a round can skip.
+constexpr FlushReason kSkippable[] = {FlushReason::kWriteProtect,
+                                      FlushReason::kClearDirty,
+                                      FlushReason::kNotifier};
+
+// Returns false if `name` is neither empty nor one of kSkippable.
 bool ParseFlushReason(const std::string& name,
                       absl::optional<FlushReason>* reason) {
   if (name.empty()) return true;
-  for (int i = 0; i < kFlushReasons; ++i) {
-    *reason = static_cast<FlushReason>(i);
-    if (ToString(**reason) == name) return true;
+  for (const FlushReason skippable : kSkippable) {
+    *reason = skippable;
+    if (ToString(skippable) == name) return true;
   }
   return false;
 }
@@ -104,7 +109,10 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
   }
   const std::string reason = absl::GetFlag(FLAGS_skip_flush);
   if (!ParseFlushReason(reason, &config->skip_flush)) {
-    std::fprintf(stderr, "--skip_flush=%s: no such reason\n", reason.c_str());
+    std::fprintf(stderr,
+                 "--skip_flush=%s: give write_protect, clear_dirty or "
+                 "notifier\n",
+                 reason.c_str());
     return false;
   }
   return true;
@@ -126,13 +134,14 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
       sum.emulated, sum.pre_faults, sum.ring_full, sum.unsyncs, sum.pte_writes,
       sum.recycled);
   std::printf(
-      "nested guests: %lu shadow pages zapped, %lu of them recycled, %lu "
-      "tables freed by L1, %lu switches to a kept root, %lu switches to a "
+      "nested guests: %lu shadow pages zapped, %lu of them recycled for a "
+      "fault, %lu pointers to tables zapped by writes of L1, %lu tables freed "
+      "by L1, %lu switches to a kept root, %lu switches to a "
       "missed root, %lu invalidations by L1, %lu of them for another vCPU, %lu "
       "arrivals from another vCPU\n",
-      sum.nested_zapped, sum.nested_recycled, sum.nested.tables_freed,
-      sum.nested.kept_roots, sum.nested.missed_roots, sum.nested.invalidations,
-      sum.nested.interrupts, sum.nested.arrivals);
+      sum.nested_zapped, sum.nested_recycled, sum.nested_unlinked,
+      sum.nested.tables_freed, sum.nested.kept_roots, sum.nested.missed_roots,
+      sum.nested.invalidations, sum.nested.interrupts, sum.nested.arrivals);
   const std::vector<std::string> unmoved = sum.moved.Unmoved();
   std::printf("counters that did not move: %s\n",
               unmoved.empty() ? "none" : absl::StrJoin(unmoved, ", ").c_str());
