@@ -352,12 +352,18 @@ TEST_P(AuditTableTest, ABrokenInvariantIsNamed) {
   const auto [mmu, invariant] = GetParam();
   if (WhyNot(invariant, mmu).has_value()) {
     // What the reason says is so: there is nothing to break.
-    const absl::StatusOr<std::unique_ptr<Vm>> vm =
-        Vm::Create(ConfigFor(invariant, mmu));
     if (invariant == 16) {
-      EXPECT_FALSE(vm.ok());
-    } else {
-      EXPECT_EQ((*vm)->MmuKinds()[0], MmuKind::kTdp);
+      EXPECT_FALSE(Vm::Create(ConfigFor(invariant, mmu)).ok());
+      return;
+    }
+    AuditedGuest guest(mmu, ConfigFor(invariant, mmu));
+    EXPECT_EQ(guest.kind(), MmuKind::kTdp);
+    EXPECT_FALSE(guest.WritableLeafs().empty());
+    for (const LeafPlace& leaf : guest.WritableLeafs()) {
+      EXPECT_TRUE(leaf.page->role.fields().direct);
+    }
+    if (mmu == AuditedMmu::kTdp) {
+      EXPECT_EQ(guest.vm().Stats().mmu_shadow_pages, 0u);
     }
     return;
   }

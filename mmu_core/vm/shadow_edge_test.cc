@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
@@ -21,6 +22,7 @@
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/shadowed_guest_test_util.h"
@@ -35,6 +37,8 @@
 
 namespace mmu::testing {
 namespace {
+
+using ::testing::HasSubstr;
 
 class EdgeTest : public ::testing::Test, protected ShadowedGuest {
  protected:
@@ -65,7 +69,7 @@ TEST_F(EdgeTest, ASyncOfAWholeTableDoesNotFillTheDirtyRing) {
 
 // All shadow pages go out of use while a fault has resolved its frame. The
 // fault maps nothing below the old root.
-// Covers: PF-05, SHD-23
+// Covers: PF-05
 TEST_F(EdgeTest, Race36AFaultFindsItsRootObsoleteUnderTheLock) {
   Make({}, kWritable);
   ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
@@ -128,6 +132,29 @@ TEST_F(EdgeTest, AGuestsFlushOfItsVcpuIsCountedAndEmptiesTheTlb) {
   shadow().InvalidatePage(0);
   expect_empty(before + 2, "INVLPG");
   EXPECT_EQ(vm_->VcpuStats()[0].invlpg, 1u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The auditor compares what the guest keeps for another CR3 of the same PCID
+// with the memslot and its log.
+TEST_F(EdgeTest, ATranslationThatTheGuestKeepsForAnotherCr3IsAudited) {
+  Make({}, kWritable);
+  Put(9, 0, Entry(2, kTable));
+  // The load of a root that is not cached would flush.
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  shadow().SetRoot({.table = Gfn(9)}, ShadowVcpu::Flush::kNo);
+  ASSERT_EQ(ReadAt(0), AccessOutcome::kDone);
+  shadow().SetRoot({.table = Gfn(1)}, ShadowVcpu::Flush::kNo);
+  ASSERT_EQ(Access(0, AccessKind::kWrite, 7), AccessOutcome::kDone);
+  shadow().SetRoot({.table = Gfn(9)}, ShadowVcpu::Flush::kNo);
+  ASSERT_NE(shadow().tlb().Lookup(PageNumber(0)), nullptr);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+  const uint64_t skipped = SkippedFlushes();
+  ArmSkipOneFlush(FlushReason::kWriteProtect, 1);
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  ASSERT_EQ(SkippedFlushes(), skipped + 1);
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("INV-6: vCPU 0 may write page"));
+  vm_->state().tlb.Flush(FlushScope::kVm, FlushReason::kWriteProtect, nullptr);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 
@@ -322,6 +349,7 @@ TEST(EdgeOfL1Test, ARootInMemoryWithoutContentsIsNone) {
   NestedExit exit;
   EXPECT_EQ(l1.L2Access({.nested_gpa = Gpa(0)}, &word, &exit),
             L1Cpu::Outcome::kExit);
+  EXPECT_EQ(exit.fault.kind, GuestFault::Kind::kEptViolation);
   EXPECT_TRUE(l1.Access(Gpa(kGiB), 8, AccessKind::kWrite, &word));
 }
 
@@ -339,7 +367,7 @@ class FaultMeanwhile : public RegionHooks {
   const std::function<void()> fault_;
 };
 
-// Covers: SHD-10, SLOT-25
+// Covers: SLOT-25
 TEST_F(EdgeTest, NoPageIsMadeForATableInASlotThatIsBeingDeleted) {
   constexpr uint64_t kGone = kGiB >> 12;
   VmConfig config;

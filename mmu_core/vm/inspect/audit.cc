@@ -221,7 +221,10 @@ class Auditor final : public AuditSink {
       if (entry.root_id != audited.root_id) {
         // A guest may load another CR3 with the same PCID and keep the PCID's
         // translations.
-        if (audited.tag.IsLinear()) return;
+        if (audited.tag.IsLinear()) {
+          CheckKept(vcpu, audited, entry);
+          return;
+        }
         Violation(6, "vCPU %d translates page 0x%x as a former root did",
                   vcpu.index(), entry.base_page.value());
         return;
@@ -237,6 +240,26 @@ class Auditor final : public AuditSink {
     audited.tlb.ForEachTableIn(audited.tag, [&](const CachedTable& cached) {
       CheckCachedTable(vcpu, audited, cached);
     });
+  }
+
+  // The tables that gave this translation may be gone. The memslot and its log
+  // must agree with it all the same.
+  void CheckKept(const Vcpu& vcpu, const AuditedTlb& audited,
+                 const TlbEntry& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    for (uint64_t i = 0; i < PagesPer(entry.level); ++i) {
+      const PageNumber page = entry.base_page + i;
+      const Gfn gfn = entry.gfn + i;
+      const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
+      if (slot == nullptr || slot->PfnOf(gfn) != entry.pfn + i) {
+        Violation(6,
+                  "vCPU %d translates page 0x%x to frame 0x%x, which gfn 0x%x "
+                  "does not have",
+                  vcpu.index(), page.value(), (entry.pfn + i).value(),
+                  gfn.value());
+        return;
+      }
+      if (!NoticesWrite(vcpu, audited, entry, page)) return;
+    }
   }
 
   // Whether a flush of this MMU that the vCPU has not carried out yet is one
@@ -330,8 +353,13 @@ class Auditor final : public AuditSink {
                 vcpu.index(), page.value());
       return false;
     }
-    // If this entry still allows writes, the log must not depend on the
-    // contrary. The processor notes writes only where it sets D.
+    return NoticesWrite(vcpu, audited, entry, page);
+  }
+
+  // If the entry still allows writes, the log must not depend on the contrary.
+  // The processor notes writes only where it sets D.
+  bool NoticesWrite(const Vcpu& vcpu, const AuditedTlb& audited,
+                    const TlbEntry& entry, PageNumber page) {
     const Gfn gfn = entry.gfn + (page - entry.base_page);
     const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
     const bool cpu_logs = audited.cpu_logs && !entry.dirty_set;
