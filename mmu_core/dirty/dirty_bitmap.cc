@@ -86,7 +86,7 @@ DirtyBitmap::DirtyBitmap(uint64_t npages, BitmapWriters writers,
 //   1. A sets the live bit and is preempted before it raises a summary.
 //   2. B marks the same page, finds the bit set, and returns at once.
 //   3. A taker looks at the summaries, sees nothing, and skips the word.
-// The taker would then miss B's mark although it had returned, against INV-1.
+// The taker would then miss B's mark although it had returned, against rule 1.
 // Therefore B raises the summaries that A has not raised yet; usually that is
 // two loads that find the bits set.
 bool DirtyBitmap::Mark(uint64_t page) {

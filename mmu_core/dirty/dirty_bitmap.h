@@ -9,10 +9,10 @@
 // The summaries let a reader skip clean pages: reading the bitmap of a 1 TiB
 // slot costs time in proportion to its dirty pages, plus 8 KiB of summary 2.
 //
-// INV-1: once Mark(p) has returned, every summary bit above p is set until p's
+// Rule 1: once Mark(p) has returned, every summary bit above p is set until p's
 //        bit has been taken. A set summary bit means "perhaps", a clear one
 //        means "nothing below that was marked before".
-// INV-2: bits at or beyond npages() are never set (SLOT-51).
+// Rule 2: bits at or beyond npages() are never set (SLOT-51).
 //
 // This class does not deal with SPTEs: other code decides when a page is marked
 // (SLOT-53) and write-protected again (DL-15).

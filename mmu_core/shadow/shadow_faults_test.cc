@@ -198,7 +198,7 @@ TEST_F(ShadowFaultsTest, AnUnsyncPageIsSyncedBeforeItIsFoundAgain) {
 
 // --- Sizes ---
 
-// Covers: ROLE-09, SHD-63, PF-31
+// Covers: ROLE-09, SHD-63
 TEST_F(SmallHostPagesTest, AGuestsHugePageOnSmallHostPagesHasADirectPage) {
   ShadowTestVcpu vcpu(vm_, kFourLevelPaging);
   MapVa(vcpu, EntryTo(1024, kGuestHugePage & ~kU), 2);

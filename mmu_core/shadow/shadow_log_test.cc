@@ -191,7 +191,6 @@ TEST_F(ShadowLogTest, WriteProtectionLetsOthersHaveTheLockWithoutAFlush) {
   EXPECT_EQ(Flushes(), flushes);
 }
 
-// Covers: DL-20
 TEST_F(ShadowLogTest, AMaskOfLongRmapsTakesMoreThanOneHold) {
   ShadowPageState& aliases = Page(4, IndirectRole(1));
   for (int i = 0; i < 100; ++i) Map(aliases, i, 1000);

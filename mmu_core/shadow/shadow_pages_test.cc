@@ -37,7 +37,7 @@ uint64_t CollidingWith(uint64_t gfn, int nth = 1) {
   }
 }
 
-// Covers: ROLE-01, SHD-02, SHD-04, SHD-05, STAT-08, STAT-10
+// Covers: ROLE-01, SPTE-01, SHD-02, SHD-04, SHD-05, STAT-08, STAT-10
 TEST_F(ShadowPagesTest, APageIsFoundByItsGfnAndItsWholeRole) {
   const ShadowPages::Result first = Get(5, IndirectRole(1));
   EXPECT_TRUE(first.created);

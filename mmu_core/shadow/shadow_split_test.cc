@@ -147,7 +147,7 @@ TEST_F(ShadowSplitTest, ASplitTranslatesAsBeforeAndFlushesNothing) {
 
 // The small SPTEs have the bits that the processor sets in the huge SPTE while
 // the table is filled.
-// Covers: SHD-77, SPTE-26
+// Covers: SHD-83, SPTE-26
 TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
   const SpteFormat& format = SpteFormat::Ept();
   SpteSlot& sptep = MapLarge(kLarge, 0);
@@ -169,7 +169,7 @@ TEST_F(ShadowSplitTest, Race11BitsSetWhileTheTableIsFilledAreInTheTable) {
 // The processor uses the huge SPTE after the split has read it and before the
 // split exchanges it. The split must use the bits that the exchange returns,
 // not those that it read before.
-// Covers: SHD-77, SPTE-26, TST-50
+// Covers: SHD-83, SPTE-26, SPTE-33, TST-50
 TEST_F(ShadowSplitTest, Race11BitSetBetweenTheLastLookAndTheDropIsInTheTable) {
   const SpteFormat& format = SpteFormat::Ept();
   SpteSlot& sptep = MapLarge(kLarge, 0);

@@ -106,6 +106,21 @@ TEST_F(ShadowZapTest, UnsyncPagesBelowGoTooAndTheCallerIsTold) {
   EXPECT_FALSE(Get(119, IndirectRole(1)).created);
 }
 
+// The next page of the list goes with its parent.
+// Covers: SHD-23, STAT-10
+TEST_F(ShadowZapTest, AWalkOverTheOldestPagesBeginsAgainAfterOthersWent) {
+  ShadowPageState& directory = Page(2, IndirectRole(2));
+  ShadowPageState& table = Page(3, IndirectRole(1));
+  Page(4, IndirectRole(1));
+  Link(directory, 0, table);
+  MarkUnsync(table);
+  EXPECT_EQ(ShadowCounters::Get(stats().mmu_shadow_pages), 3u);
+  EXPECT_EQ(pages_.zap().ZapOldest(lock_, 3, nullptr), 3u);
+  EXPECT_EQ(Zapped(), 3u);
+  EXPECT_EQ(pages_.in_use(), 0u);
+  EXPECT_EQ(ShadowCounters::Get(stats().mmu_shadow_pages), 0u);
+}
+
 // Covers: SHD-20, SHD-05, ROLE-10
 TEST_F(ShadowZapTest, ARootInUseIsFreedWhenItsLastUserLeaves) {
   ShadowPageState& root = Page(1, IndirectRole(4));

@@ -6,13 +6,13 @@
 // next TLB flush. To find such pages then, each page above one has a bit for
 // the entry that leads to it, and the number of these bits:
 //
-//   INV-1  If a page is unsync, or has unsync children, each parent entry has
+//   Rule 1 If a page is unsync, or has unsync children, each parent entry has
 //          its bit set in the page that contains the entry.
-//   INV-2  unsync_children is the number of bits set.
+//   Rule 2 unsync_children is the number of bits set.
 //
 // A set bit may be out of date: no page below it is unsync any more, or there
 // is no page below. Collect clears such bits when it meets them, so a loop that
-// collects until nothing is left leaves none behind. Because of INV-1, marking
+// collects until nothing is left leaves none behind. Because of rule 1, marking
 // stops where a bit was set or a page had unsync children already.
 //
 // Locks: pages also become unsync under mmu_lock in read mode (SHD-36), where

@@ -68,7 +68,9 @@ TEST_F(UnsyncMarksTest, EachAncestorHasABitForTheWayDown) {
 
   // The bits of a page that is synchronised stay until the next collection.
   pages_.unsync().ClearUnsync(lock_, b_);
+  EXPECT_EQ(Unsync(), 1u);
   MarkUnsync(b_);
+  EXPECT_EQ(Unsync(), 2u);
   EXPECT_EQ(left_.unsync_children, 2u) << "counted already";
   EXPECT_EQ(right_.unsync_children, 1u);
 }

@@ -141,7 +141,7 @@ TEST_F(SpteUpdateTest, OfManyThreadsThatInstallALeafOneWins) {
   EXPECT_EQ(counters_.Leafs(Level::k4K), 512u);
 }
 
-// Covers: TDP-26
+// Covers: TDP-26, SPTE-33
 TEST_F(SpteUpdateTest, AnExclusiveChangeReturnsTheDirtyBitSetMeanwhile) {
   const Spte clean = Leaf(5).Without(Ept().dirty_mask());
   Map(Gfn(5), clean);

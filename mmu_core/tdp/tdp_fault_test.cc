@@ -7,8 +7,11 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/table_cache.h"
@@ -16,6 +19,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
@@ -77,7 +81,7 @@ FaultResult Map(Vm& vm, uint64_t gfn, AccessKind kind, TableCache& cache) {
 
 // --- The map path ---
 
-// Covers: TDP-41, TDP-43
+// Covers: TDP-41, TDP-43, SPTE-01
 TEST(TdpFaultTest, TheFirstSmallPageNeedsATableForEachLevelBelowTheRoot) {
   for (const int levels : {4, 5}) {
     VmConfig config;
@@ -98,6 +102,10 @@ TEST(TdpFaultTest, TheFirstSmallPageNeedsATableForEachLevelBelowTheRoot) {
     EXPECT_EQ(vm.state().pool.tables_out(), out) << "nothing was allocated";
     EXPECT_THAT(AllMappings(vm.state()),
                 ElementsAre(Mapping{7, Level::k4K, "rwad"}));
+    for (uint64_t gfn = 0; gfn < k2MPages; ++gfn) {
+      if (gfn == 7) continue;
+      ASSERT_EQ(SpteOf(vm.state(), Gfn(gfn)), Spte::Initial()) << gfn;
+    }
     // The neighbour is in the same table, so its fault needs no new table.
     EXPECT_EQ(Map(vm, 8, AccessKind::kRead, cache), FaultResult::kFixed);
     EXPECT_EQ(cache.count(), spare - (levels - 1));
@@ -317,6 +325,40 @@ TEST(FastFaultTest, TablesAreNotFreedUnderIt) {
   faulter.join();
   vm->state().tlb.Request(kTlbFlush);
   EXPECT_EQ(AuditFindings(*vm), "");
+}
+
+// Covers: PF-12
+TEST(FastFaultTest, ATableThatGoesUnderItIsFreedAfterIt) {
+  auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)});
+  const GfnRange all = GfnRange::Of(Gfn(0), k2MPages);
+  Write(*vm, 0);
+  testing::Split(*vm, all);
+  WriteProtect(*vm, all);
+  RcuBarrier();
+  const uint64_t out = vm->state().pool.tables_out();
+  std::atomic<bool> freed{false};
+  std::thread grace_period;
+  PageFault fault = FaultOn(*vm, Gfn(3), AccessKind::kWrite);
+  {
+    testing::LockTrace trace([&](const testing::LockTrace::Event& event) {
+      if (event.point != HookPoint::kFastFaultToExchange ||
+          grace_period.joinable()) {
+        return;
+      }
+      std::thread([&] { testing::Recover(*vm, all); }).join();
+      grace_period = std::thread([&] {
+        RcuBarrier();
+        freed = true;
+      });
+      absl::SleepFor(absl::Milliseconds(50));
+      EXPECT_FALSE(freed);
+      EXPECT_EQ(vm->state().pool.tables_out(), out);
+    });
+    FastFault(*vm, fault);
+  }
+  ASSERT_TRUE(grace_period.joinable());
+  grace_period.join();
+  EXPECT_EQ(vm->state().pool.tables_out(), out - 1);
 }
 
 // Covers: PF-13

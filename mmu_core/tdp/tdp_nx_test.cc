@@ -180,7 +180,7 @@ TEST_P(TdpNxTest, AnEagerSplitMakesSmallPagesExecutableAgain) {
 // A split under mmu_lock in write mode, as for a clear. Whatever state the huge
 // leaf is in, each child translates like it and has its other bits. The only
 // exception: with the mitigation, small pages may be executed.
-// Covers: SPTE-26, TDP-60, TDP-66
+// Covers: SPTE-26, TDP-60
 TEST_P(TdpNxTest, InWriteModeEachChildTranslatesLikeItsParent) {
   for (const bool mitigated : {false, true}) {
     ASSERT_TRUE(parameters_.SetNxHugePages(mitigated ? "force" : "off").ok());

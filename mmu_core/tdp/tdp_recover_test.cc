@@ -158,7 +158,7 @@ TEST(TdpRecoverTest, AGibibyteComesBackWholeAndOnlyWhereTheHostAllows) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: TDP-52
+// Covers: TDP-52, SLOT-45
 TEST(TdpRecoverTest, NoHugePageReachesBeyondTheRangeOrTheSlot) {
   // The slot ends within a huge page.
   auto vm = MakeVm({Slot(0, 0, 5 * kMiB, Level::k2M)});
@@ -174,6 +174,16 @@ TEST(TdpRecoverTest, NoHugePageReachesBeyondTheRangeOrTheSlot) {
   EXPECT_EQ(vm->Stats().pages_2m, 2u);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(1024)), Level::k4K);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(1279)), Level::k4K);
+  EXPECT_EQ(AuditFindings(*vm), "");
+
+  // The slot begins within a huge page: the first gfn of its table is outside.
+  vm = MakeVm({Slot(0, kMiB, 4 * kMiB, Level::k2M)});
+  const GfnRange later = GfnRange::Of(Gfn(256), 1024);
+  Touch(*vm, later);
+  Split(*vm, later);
+  EXPECT_EQ(Recover(*vm, later).to_2m_count, 1u);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(256)), Level::k4K);
+  EXPECT_EQ(LevelOf(vm->state(), Gfn(512)), Level::k2M);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 

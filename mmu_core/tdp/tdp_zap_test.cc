@@ -247,7 +247,7 @@ TEST(TdpFastZapTest, NoVcpuRunsOnAnInvalidRootAfterwards) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: TDP-36
+// Covers: TDP-36, TDP-09
 TEST(TdpZapAllTest, AtTheEndOfTheMmuNothingIsLeftAndNobodyWasFlushed) {
   TablePool pool;
   MmuLock lock;

@@ -137,6 +137,11 @@ TEST_P(AgeSweepTest, WhatIsNotAskedForIsLeftAlone) {
                     AgeMode::kTestAndClear),
             8u);
   EXPECT_EQ(YoungIn(*vm_, {GfnRange::Of(Gfn(0), 16)}, AgeMode::kTest), 8u);
+  Write(*vm_, 64 * kMiB);
+  Write(*vm_, 66 * kMiB);
+  EXPECT_EQ(YoungIn(*vm_, {Mib(65, 1)}, AgeMode::kTestAndClear), 256u);
+  EXPECT_EQ(YoungIn(*vm_, {Mib(64, 1)}, AgeMode::kTest), 0u);
+  EXPECT_EQ(YoungIn(*vm_, {Mib(66, 2)}, AgeMode::kTest), 512u);
 }
 
 // Covers: AGE-13, AGE-14, AGE-17

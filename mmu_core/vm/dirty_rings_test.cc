@@ -270,7 +270,6 @@ TEST(DirtyRingsTest, AResetLeavesTheNextSlotAlone) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: DL-45
 TEST(DirtyRingsTest, EntriesThatNameNoPageAreInNoEpoch) {
   auto vm = LoggingRingVm();
   DirtyRing& ring = RingOf(*vm);
@@ -525,7 +524,6 @@ TEST(DirtyRingsTest, WithoutACompanionOnlyWritesOfVcpusAreLogged) {
   EXPECT_THAT(SealAndList(*vm, 0), ElementsAre(3));
 }
 
-// Covers: DL-45
 TEST(DirtyRingsTest, StoppingTheLogFreesTheRingsAndCountsTheirPages) {
   auto vm = LoggingRingVm();
   while (Write(*vm, RingOf(*vm).used() * kPageSize) == AccessOutcome::kDone) {

@@ -74,7 +74,7 @@ TEST(FaultHandlerTest, WithoutARootTheGuestRetriesAndNothingIsCounted) {
   EXPECT_EQ(stats.pf_fast, 0u);
 }
 
-// Covers: PF-05
+// Covers: PF-05, TDP-09
 TEST(FaultHandlerTest, ARootInvalidatedWhileTheFaultWaitsForTheLockIsNotUsed) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   LoadRoot(*vm, 0);

@@ -59,6 +59,7 @@ TEST_P(HardwareWalkTest, AnUnmappedPageIsNotPresent) {
             WalkResult::Kind::kNotPresent);
 }
 
+// Covers: TLB-07
 TEST_P(HardwareWalkTest, AReadSetsAccessedAndAWriteDirtyToo) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)}, 1, GetParam());
   Write(*vm, 0x1000);
@@ -78,6 +79,7 @@ TEST_P(HardwareWalkTest, AReadSetsAccessedAndAWriteDirtyToo) {
   EXPECT_TRUE(walk.entry.dirty_set);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{1, Level::k4K, "rwad"}));
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 0u);
 }
 
 // Covers: DL-30

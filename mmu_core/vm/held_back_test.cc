@@ -187,7 +187,7 @@ class HeldBackTest : public ::testing::TestWithParam<MmuMode> {
   HvaRange all_;
 };
 
-// Covers: PF-25, SLOT-23
+// Covers: PF-25
 TEST_P(HeldBackTest, ItIsPausedAndGoesOnToBeHeldBack) {
   Begin();
   StopBeforeWait vcpu(*vm_);
@@ -368,9 +368,14 @@ TEST(HeldBackRootTest, AFirstShadowRootDoesNotWaitForASlotThatWaits) {
   {
     Call root([&] { EXPECT_TRUE(vm->state().PrepareForShadowRoot().ok()); });
     EXPECT_TRUE(root.EndsByItself());
+    {
+      RcuReadGuard rcu;
+      EXPECT_EQ(vm->state().slots.Active(0).FindById(1), nullptr);
+    }
     InvalidateRangeEnd(vm->state(), all);
   }
   EXPECT_TRUE(change.EndsByItself());
+  EXPECT_EQ(vm->Memslots().size(), 2u);
 }
 
 }  // namespace

@@ -66,7 +66,7 @@ class HugeHostPageTest : public ::testing::TestWithParam<MmuMode> {
   std::unique_ptr<Vm> vm_;
 };
 
-// Covers: AGE-01, PF-27, TST-50
+// Covers: PF-27, TST-50
 TEST_P(HugeHostPageTest, Race24AFaultBesideAnInvalidatedPageDoesNotMapOverIt) {
   Write(*vm_, 0);
   ASSERT_EQ(vm_->Stats().pages_2m, 1u);

@@ -50,6 +50,20 @@ uint64_t WriteLocksOf(Vm& vm) {
   return vm.Stats().lock.at(LockMode::kWrite, LockOp::kNotifier).acquisitions;
 }
 
+// Covers: AGE-01
+TEST(HostNotifierTest, TheLastByteOfASlotIsPartOfItsLastPage) {
+  auto vm = MakeTwoSlots();
+  Touch(*vm, GfnRange::Of(Gfn(508), 4));
+  const uint64_t mapped = vm->Stats().pages_4k;
+  HvaRange range = HostPagesOf(*vm, 0, 511, 512);
+  range.start += kPageSize - 1;
+  InvalidateRangeStart(vm->state(), range, MayYield::kYes);
+  InvalidateRangeEnd(vm->state(), range);
+  EXPECT_FALSE(SpteOf(vm->state(), Gfn(511)).IsPresent());
+  EXPECT_TRUE(SpteOf(vm->state(), Gfn(510)).IsPresent());
+  EXPECT_EQ(vm->Stats().pages_4k, mapped - 1);
+}
+
 // Covers: AGE-01, TDP-39
 TEST(HostNotifierTest, PagesOfTheRangeAreUnmappedAlsoThoseItOnlyTouches) {
   auto vm = MakeTwoSlots();

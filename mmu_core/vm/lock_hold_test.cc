@@ -157,7 +157,7 @@ TEST_P(LockHoldTest, AStepOfASplitJobKeepsItsLimit) {
   EXPECT_LE(work.most, 4096 + kStep);
 }
 
-// Covers: DL-20
+// Covers: TDP-20
 TEST_P(LockHoldTest, AClearKeepsTheLimitWithAndWithoutSplitting) {
   for (const Level host : {Level::k4K, Level::k2M}) {
     SCOPED_TRACE(ToInt(host));

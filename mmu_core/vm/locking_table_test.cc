@@ -17,6 +17,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/mark_dirty.h"
 #include "mmu_core/paging/mmio_spte.h"
+#include "mmu_core/shadow/shadow_page_state.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -34,6 +35,7 @@
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vcpu/hardware_walk.h"
 #include "mmu_core/vm/vcpu/pre_fault.h"
+#include "mmu_core/vm/vcpu/shadow_vcpu.h"
 
 namespace mmu::testing {
 namespace {
@@ -580,6 +582,34 @@ TEST(LockRulesTest, ARootTurnsInvalidUnderTheLockInWriteModeOnly) {
   EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
   // The root was still valid when the lock was taken.
   EXPECT_NE(seen->point, HookPoint::kWriteLocked);
+}
+
+// The page of a root that is in use. The others go, and are invalid on the way.
+// Covers: LCK-03, SHD-24
+TEST(LockRulesTest, ARootOfShadowPagesTurnsInvalidUnderTheLockInWriteModeOnly) {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, kMiB)};
+  auto vm = MakeVmFrom(config);
+  Read(*vm, 0);
+  const ShadowPageState& root =
+      *vm->state().vcpus[0]->shadow()->roots().TopPage(0);
+  ASSERT_FALSE(root.IsInvalid());
+  std::optional<LockTrace::Event> before;
+  std::optional<LockTrace::Event> seen;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (seen.has_value()) return;
+      (root.IsInvalid() ? seen : before) = event;
+    });
+    MutexLock lock(vm->state().slots.slots_lock);
+    vm->state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  EXPECT_TRUE(root.IsInvalid());
+  ASSERT_TRUE(before.has_value() && seen.has_value());
+  // Valid when the lock was taken, and invalid before it was dropped.
+  EXPECT_EQ(before->mmu_lock, LockTrace::Held::kWrite);
+  EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
 }
 
 // Covers: LCK-05, LCK-01, TDP-62

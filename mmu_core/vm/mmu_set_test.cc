@@ -249,7 +249,6 @@ class MmuSetTest : public ::testing::TestWithParam<Mmus> {
   }
 };
 
-// Covers: LCK-02
 TEST_P(MmuSetTest, EachOperationAsksEachMmuInItsOrder) {
   for (const Operation& operation : Operations()) {
     SCOPED_TRACE(operation.name);

@@ -85,6 +85,16 @@ TEST_F(NxRecoveryTest, TablesOfALoggedSlotAreUnlistedAndStay) {
   EXPECT_EQ(LevelAt(4), Level::k256T);
 }
 
+// Covers: TLB-07
+TEST_F(NxRecoveryTest, AChangeOfTheListAloneNeedsNoFlush) {
+  ExecuteFrom(0, 8);
+  ASSERT_TRUE(StartLog(*vm_).ok());
+  const uint64_t flushes = FlushesOf(*vm_);
+  EXPECT_EQ(RecoverNxHugePages(vm_->state(), 1), 0u);
+  EXPECT_EQ(Splits(), 0u);
+  EXPECT_EQ(FlushesOf(*vm_), flushes);
+}
+
 // A vCPU may hold translations of the zapped tables.
 TEST_F(NxRecoveryTest, ARunEndsWithAFlush) {
   ExecuteFrom(0, 2);

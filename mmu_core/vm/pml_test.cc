@@ -180,7 +180,7 @@ TEST_P(PmlMatrixTest, WithoutPmlWritesAreLoggedThroughW) {
 
 // --- The buffer and its exits ---
 
-// Covers: DL-30
+// Covers: DL-30, TST-42
 TEST(PmlTest, TheWriteThatFindsNoRoomExitsFirst) {
   auto vm = LoggingVm(600);
   Vcpu& vcpu = VcpuOf(*vm);
@@ -201,7 +201,7 @@ TEST(PmlTest, TheWriteThatFindsNoRoomExitsFirst) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
-// Covers: DL-30
+// Covers: DL-30, TST-42
 TEST(PmlTest, OnlyAWriteThatSetsDIsNoted) {
   auto vm = LoggingVm(4);
   Vcpu& vcpu = VcpuOf(*vm);

@@ -29,7 +29,7 @@ absl::Status PreFault(Vm& vm, uint64_t gpa, uint64_t size_bytes) {
 }
 int ErrnoOf(const absl::Status& status) { return DetailOf(status).kvm_errno; }
 
-// Covers: PF-41
+// Covers: PF-41, TST-13
 TEST(PreFaultTest, MapsTheRangeAndASecondCallAddsNothing) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
   PreFaultRange range = {.gpa = Gpa(kPageSize), .size_bytes = 64 * kPageSize};
@@ -102,7 +102,7 @@ TEST(PreFaultTest, WhatIsWrongWithTheRangeIsEinval) {
   EXPECT_EQ(vm->Stats().pages_4k, 0u);
 }
 
-// Covers: PF-41
+// Covers: PF-41, TST-13
 TEST(PreFaultTest, AHoleEndsItAndIsEnoentOnlyAtTheStart) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB)});
   PreFaultRange range = {.gpa = Gpa(2 * kMiB - 2 * kPageSize),
@@ -114,7 +114,7 @@ TEST(PreFaultTest, AHoleEndsItAndIsEnoentOnlyAtTheStart) {
   EXPECT_EQ(range.size_bytes, 6 * kPageSize);
 }
 
-// Covers: PF-41
+// Covers: PF-41, TST-13
 TEST(PreFaultTest, ASlotThatIsBeingDeletedIsEagainUnlessSomethingWasDone) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB), Slot(1, 2 * kMiB, 2 * kMiB)});
   // Starts the vCPU, and fills its stock of tables.

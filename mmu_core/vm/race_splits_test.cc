@@ -160,7 +160,7 @@ TEST(RaceSplitsTest, Race11NxSplitThatLosesToAnEagerSplitKeepsItsTable) {
 
 // The split runs under mmu_lock in write mode, as for a clear. The lock keeps
 // other threads away, but not the processor and its Dirty bit.
-// Covers: TDP-60, TDP-66, SPTE-26, TST-50
+// Covers: TDP-60, SPTE-26, TST-50
 TEST(RaceSplitsTest, Race11BitSetDuringASplitInWriteModeIsInTheTable) {
   auto vm = MakeVm({Slot(0, 0, 2 * kMiB, Level::k2M)}, 2);
   const SpteFormat& format = vm->state().tdp.format();

@@ -317,6 +317,17 @@ TEST(VcpuTest, AnAgedPageLooksIdleAsLongAsItsTranslationIsCached) {
   EXPECT_THAT(aged->young, ElementsAre(0b10));
 }
 
+// Covers: TLB-07
+TEST(VcpuTest, ANewMappingNeedsNoFlush) {
+  auto vm = MakeVm({Slot(0, 0, kMiB)});
+  Read(*vm, 0x1000);
+  Write(*vm, 0x2000);
+  EXPECT_THAT(AllMappings(vm->state()),
+              ElementsAre(Mapping{1, Level::k4K, "rwad"},
+                          Mapping{2, Level::k4K, "rwad"}));
+  EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, 0u);
+}
+
 TEST(VcpuTest, AVcpuWithoutMemoryForTablesSaysSoAndChangesNothing) {
   auto vm = MakeVm({Slot(0, 0, kMiB)}, 2);
   Read(*vm, 0x5000, /*vcpu=*/1);

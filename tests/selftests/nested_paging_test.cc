@@ -105,12 +105,14 @@ class NestedGuest {
 
   // Makes one access of L2. Returns the reason for the exit to L1; afterwards
   // the vCPU runs L1.
-  std::optional<GuestFault> Access(AccessKind kind, uint64_t* word = nullptr) {
+  std::optional<GuestFault> Access(AccessKind kind, uint64_t* word = nullptr,
+                                   NestedTarget target = NestedTarget::kPage) {
     uint64_t own = 0x77;
     NestedExit exit;
     cpu_.EnterL2(paging_);
-    switch (cpu_.L2Access({.nested_gpa = kNested, .kind = kind},
-                          word != nullptr ? word : &own, &exit)) {
+    switch (
+        cpu_.L2Access({.nested_gpa = kNested, .kind = kind, .target = target},
+                      word != nullptr ? word : &own, &exit)) {
       case L1Cpu::Outcome::kDone:
         cpu_.LeaveL2();
         return std::nullopt;
@@ -367,9 +369,12 @@ TEST(NptTest, L1IsToldWhatItsEntriesDoNotAllow) {
   EXPECT_EQ(guest.Access(AccessKind::kExec), std::nullopt);
   EXPECT_EQ(guest.Access(AccessKind::kWrite), Npf(kPferrPresent | kPferrWrite));
   // A reserved bit is set in the leaf, then in an entry above it.
-  guest.Map(page, Level::k4K, kP | kW | kU | uint64_t{1} << 50);
-  EXPECT_EQ(guest.Access(AccessKind::kRead),
-            Npf(kPferrPresent | kPferrReserved));
+  for (int bit = 46; bit < 52; ++bit) {
+    guest.Map(page, Level::k4K, kP | kW | kU | uint64_t{1} << bit);
+    EXPECT_EQ(guest.Access(AccessKind::kRead),
+              Npf(kPferrPresent | kPferrReserved))
+        << bit;
+  }
   guest.Map(page, Level::k4K, kP | kW | kU);
   const NestedPte top = guest.Entry(Level::k512G);
   guest.Store(top, top.value | guest_entry::kPageSize);
@@ -379,6 +384,24 @@ TEST(NptTest, L1IsToldWhatItsEntriesDoNotAllow) {
   guest.Store(top, top.value);
   guest.Forget();
   EXPECT_EQ(guest.Access(AccessKind::kWrite), std::nullopt);
+  EXPECT_EQ(AuditFindings(guest.vm()), "");
+}
+
+// A walk of L2's tables counts as a write of a user.
+// Covers: TST-42, SHD-62
+TEST(NptTest, L2sOwnTablesMustBeWritable) {
+  NestedGuest guest(Npt());
+  const Gfn page = guest.NewPages(1, 1);
+  const auto walk = [&] {
+    return guest.Access(AccessKind::kRead, nullptr, NestedTarget::kGuestTable);
+  };
+  guest.Map(page, Level::k4K, kP | kU);
+  EXPECT_EQ(walk(), (GuestFault{.kind = GuestFault::Kind::kNestedPageFault,
+                                .code = kPferrPresent | kPferrWrite |
+                                        kPferrUser | kPferrGuestTable}));
+  EXPECT_EQ(guest.Access(AccessKind::kRead), std::nullopt);
+  guest.Map(page, Level::k4K, kP | kW | kU);
+  EXPECT_EQ(walk(), std::nullopt);
   EXPECT_EQ(AuditFindings(guest.vm()), "");
 }
 
