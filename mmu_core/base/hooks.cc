@@ -63,6 +63,7 @@ std::string_view ToString(HookPoint point) {
       "kSequenceToCount",
       "kFlushToRequest",
       "kFoundHeldToQueue",
+      "kQueuedToAwait",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

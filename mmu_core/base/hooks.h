@@ -69,6 +69,7 @@ enum class HookPoint : uint8_t {
   kSequenceToCount,      // end: sequence moved -> count lowered (RACE-48)
   kFlushToRequest,       // flush in a vCPU's queue -> request (RACE-5)
   kFoundHeldToQueue,     // mmu_lock found held -> queued for it (RACE-50)
+  kQueuedToAwait,        // queued for mmu_lock, not let in -> waits (RACE-50)
   // The hooks below mark one step instead of a gap, for lock traces.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // an rmap lock is contended

@@ -140,6 +140,7 @@ int64_t MmuLock::Queue(LockMode mode) {
   // If the holder leaves after 3, it sees kQueued and both threads call Grant;
   // the mutex in Grant orders them.
   Grant();
+  AtHook(HookPoint::kQueuedToAwait);
   waiter.Await();
   return std::max<int64_t>(0, MonotonicNanos() - start);
 }

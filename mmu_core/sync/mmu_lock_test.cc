@@ -1,13 +1,8 @@
 #include "mmu_core/sync/mmu_lock.h"
 
-#include <unistd.h>
-
 #include <atomic>
-#include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <memory>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,6 +17,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/asymmetric_barrier.h"
 #include "mmu_core/testing/await.h"
+#include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/litmus.h"
 #include "mmu_core/testing/lock_trace.h"
 
@@ -157,44 +153,41 @@ TEST(MmuLockTest, AHoldComesAfterTheHoldThatItWaitedFor) {
 
 #ifndef NDEBUG  // needs hooks
 
-// Stops each thread that has found the lock held until the holder has left. All
-// orders are relaxed, so that only the lock can order the holds.
-class LeaveBeforeTheOtherQueues {
+// Stops each thread that finds the lock held at `point`, until the holder has
+// left. All orders are relaxed, so that only the lock can order the holds.
+class OtherStopsUntilLeft {
  public:
-  LeaveBeforeTheOtherQueues() {
-    finds_held_.store(false, std::memory_order_relaxed);
+  explicit OtherStopsUntilLeft(HookPoint point) {
+    point_ = point;
+    stands_.store(false, std::memory_order_relaxed);
     has_left_.store(false, std::memory_order_relaxed);
     hook_fn.store(&AtAnyHook, std::memory_order_relaxed);
   }
-  ~LeaveBeforeTheOtherQueues() {
-    hook_fn.store(nullptr, std::memory_order_relaxed);
-  }
-  static void AwaitOther() { Await(finds_held_); }
+  ~OtherStopsUntilLeft() { hook_fn.store(nullptr, std::memory_order_relaxed); }
+  static void AwaitOther() { Await(stands_); }
   static void Left() { has_left_.store(true, std::memory_order_relaxed); }
 
  private:
   static void AtAnyHook(HookPoint point) {
-    if (point != HookPoint::kFoundHeldToQueue) return;
-    finds_held_.store(true, std::memory_order_relaxed);
+    if (point != point_) return;
+    stands_.store(true, std::memory_order_relaxed);
     Await(has_left_);
   }
   static void Await(const std::atomic<bool>& flag) {
     while (!flag.load(std::memory_order_relaxed)) std::this_thread::yield();
   }
 
-  alignas(64) static inline std::atomic<bool> finds_held_;
+  static inline std::atomic<HookPoint> point_;
+  alignas(64) static inline std::atomic<bool> stands_;
   alignas(64) static inline std::atomic<bool> has_left_;
 };
 
-// The second thread finds the lock held, and free when it has queued. It grants
-// the lock to itself.
-// Covers: LCK-04
-TEST(MmuLockTest, Race50AHoldComesAfterTheHoldThatEndsMeanwhile) {
+void HandOverWhileTheOtherStandsAt(HookPoint point) {
   for (int round = 0; round < 20; ++round) {  // TSan does not see each race
-    HandOver::ForEach([](HandOver& pair) {
+    HandOver::ForEach([point](HandOver& pair) {
       // A writer polls for the end of a fault with a slot, and does not queue.
       if (pair.first() == HandOver::kFault) return;
-      LeaveBeforeTheOtherQueues order;
+      OtherStopsUntilLeft order(point);
       pair.Run(
           [&] {
             pair.Go();
@@ -203,6 +196,32 @@ TEST(MmuLockTest, Race50AHoldComesAfterTheHoldThatEndsMeanwhile) {
           [&] { order.Left(); });
     });
   }
+}
+
+// The second thread finds the lock held, and free when it has queued. It grants
+// the lock to itself.
+// Covers: LCK-04
+TEST(MmuLockTest, Race50AHoldComesAfterTheHoldThatEndsMeanwhile) {
+  HandOverWhileTheOtherStandsAt(HookPoint::kFoundHeldToQueue);
+}
+
+// The second thread has queued, and is granted the lock when it begins to wait.
+// Covers: LCK-04
+TEST(MmuLockTest, Race50AHoldComesAfterTheHoldThatEndsBeforeTheWait) {
+  HandOverWhileTheOtherStandsAt(HookPoint::kQueuedToAwait);
+}
+
+// A reader that queues behind a writer grants the lock to whom it may.
+// Covers: LCK-04
+TEST(MmuLockTest, AReaderThatQueuesDoesNotLetItselfInBesideAWriter) {
+  MmuLock lock;
+  testing::Interleaving threads;
+  threads.Add("reader", [&] { MmuReadLocked(lock, LockOp::kAge); });
+  MmuWriteLocked locked(lock, LockOp::kZap);
+  threads.RunTo("reader", HookPoint::kQueuedToAwait);
+  EXPECT_TRUE(locked.NeedYield()) << "it is in the queue no more";
+  locked.Unlock();
+  threads.RunToEnd("reader");
 }
 
 #endif
@@ -451,38 +470,6 @@ TEST(MmuLockTest, YieldLetsAWaitingWriterInAndKeepsTheMode) {
   // Still in read mode: another reader does not have to wait.
   std::thread([&] { MmuReadLocked(lock, LockOp::kAge); }).join();
   EXPECT_EQ(lock.Snapshot().at(LockMode::kRead, LockOp::kAge).contended, 0u);
-}
-
-// 'S' if the thread sleeps, 'R' if it runs or could (proc(5)).
-char StateOf(pid_t thread) {
-  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-  std::string line;
-  std::getline(file, line);
-  // The thread's name, in parentheses, may contain anything.
-  const size_t end_of_name = line.rfind(')');
-  return line.size() > end_of_name + 2 ? line[end_of_name + 2] : '?';
-}
-
-// A reader that queues behind a writer grants the lock to whom it may. It
-// sleeps after that. Covers: LCK-04
-TEST(MmuLockTest, AReaderThatQueuesDoesNotLetItselfInBesideAWriter) {
-  MmuLock lock;
-  std::atomic<pid_t> thread{0};
-  std::atomic<bool> read{false};
-  MmuWriteLocked locked(lock, LockOp::kZap);
-  std::thread reader([&] {
-    thread = gettid();
-    MmuReadLocked r(lock, LockOp::kAge);
-    read = true;
-  });
-  testing::Await("the reader sleeps, or has the lock", [&] {
-    return read || (lock.IsContended() && StateOf(thread) == 'S');
-  });
-  EXPECT_FALSE(read);
-  EXPECT_TRUE(locked.NeedYield());
-  locked.Unlock();
-  reader.join();
-  EXPECT_TRUE(read);
 }
 
 // Covers: LCK-02
