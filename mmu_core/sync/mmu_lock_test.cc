@@ -158,7 +158,7 @@ TEST(MmuLockTest, AHoldComesAfterTheHoldThatItWaitedFor) {
 class OtherStopsUntilLeft {
  public:
   explicit OtherStopsUntilLeft(HookPoint point) {
-    point_ = point;
+    point_.store(point, std::memory_order_relaxed);
     stands_.store(false, std::memory_order_relaxed);
     has_left_.store(false, std::memory_order_relaxed);
     hook_fn.store(&AtAnyHook, std::memory_order_relaxed);
@@ -169,7 +169,7 @@ class OtherStopsUntilLeft {
 
  private:
   static void AtAnyHook(HookPoint point) {
-    if (point != point_) return;
+    if (point != point_.load(std::memory_order_relaxed)) return;
     stands_.store(true, std::memory_order_relaxed);
     Await(has_left_);
   }

@@ -360,7 +360,7 @@ TEST_P(AuditTableTest, ABrokenInvariantIsNamed) {
     EXPECT_EQ(guest.kind(), MmuKind::kTdp);
     EXPECT_FALSE(guest.WritableLeafs().empty());
     for (const LeafPlace& leaf : guest.WritableLeafs()) {
-      EXPECT_TRUE(leaf.page->role.fields().direct);
+      EXPECT_TRUE(leaf.page->role.IsDirect());
     }
     if (mmu == AuditedMmu::kTdp) {
       EXPECT_EQ(guest.vm().Stats().mmu_shadow_pages, 0u);

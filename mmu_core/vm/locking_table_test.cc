@@ -562,26 +562,34 @@ TEST(LockRulesTest, HostTestsYoungAndUnmapsOtherMemoryWithoutTheLock) {
   EXPECT_EQ(vm->state().invalidations.snapshot(), sequence);
 }
 
+// A fast zap makes the root of vCPU 0 invalid between the moment when it takes
+// mmu_lock in write mode and the moment when it drops it.
+void ExpectInvalidatedUnderTheWriteLock(
+    Vm& vm, const std::function<bool()>& is_invalid) {
+  ASSERT_FALSE(is_invalid());
+  std::optional<LockTrace::Event> before;
+  std::optional<LockTrace::Event> seen;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (seen.has_value()) return;
+      (is_invalid() ? seen : before) = event;
+    });
+    MutexLock lock(vm.state().slots.slots_lock);
+    vm.state().mmus.FastZapAll(LockOp::kZap, nullptr);
+  }
+  EXPECT_TRUE(is_invalid());
+  ASSERT_TRUE(before.has_value() && seen.has_value());
+  EXPECT_EQ(before->mmu_lock, LockTrace::Held::kWrite);
+  EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
+  EXPECT_NE(seen->point, HookPoint::kWriteLocked);
+}
+
 // Covers: LCK-03, TDP-05
 TEST(LockRulesTest, ARootTurnsInvalidUnderTheLockInWriteModeOnly) {
   auto vm = MakeVm({Slot(0, 0, kMiB)});
   Read(*vm, 0);
   const TdpRoot& root = *vm->state().vcpus[0]->root();
-  bool was_invalid = root.IsInvalid();
-  ASSERT_FALSE(was_invalid);
-  std::optional<LockTrace::Event> seen;
-  LockTrace trace([&](const LockTrace::Event& event) {
-    if (root.IsInvalid() == was_invalid) return;
-    was_invalid = root.IsInvalid();
-    seen = event;
-  });
-  MutexLock lock(vm->state().slots.slots_lock);
-  vm->state().tdp.FastZapAll(nullptr);
-  EXPECT_TRUE(was_invalid);
-  ASSERT_TRUE(seen.has_value());
-  EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
-  // The root was still valid when the lock was taken.
-  EXPECT_NE(seen->point, HookPoint::kWriteLocked);
+  ExpectInvalidatedUnderTheWriteLock(*vm, [&] { return root.IsInvalid(); });
 }
 
 // The page of a root that is in use. The others go, and are invalid on the way.
@@ -594,22 +602,7 @@ TEST(LockRulesTest, ARootOfShadowPagesTurnsInvalidUnderTheLockInWriteModeOnly) {
   Read(*vm, 0);
   const ShadowPageState& root =
       *vm->state().vcpus[0]->shadow()->roots().TopPage(0);
-  ASSERT_FALSE(root.IsInvalid());
-  std::optional<LockTrace::Event> before;
-  std::optional<LockTrace::Event> seen;
-  {
-    LockTrace trace([&](const LockTrace::Event& event) {
-      if (seen.has_value()) return;
-      (root.IsInvalid() ? seen : before) = event;
-    });
-    MutexLock lock(vm->state().slots.slots_lock);
-    vm->state().mmus.FastZapAll(LockOp::kZap, nullptr);
-  }
-  EXPECT_TRUE(root.IsInvalid());
-  ASSERT_TRUE(before.has_value() && seen.has_value());
-  // Valid when the lock was taken, and invalid before it was dropped.
-  EXPECT_EQ(before->mmu_lock, LockTrace::Held::kWrite);
-  EXPECT_EQ(seen->mmu_lock, LockTrace::Held::kWrite);
+  ExpectInvalidatedUnderTheWriteLock(*vm, [&] { return root.IsInvalid(); });
 }
 
 // Covers: LCK-05, LCK-01, TDP-62

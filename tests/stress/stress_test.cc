@@ -106,11 +106,6 @@ TEST(ReachTest, WritesWithoutAVcpu) {
   }
 }
 
-// Each run ends with the first violation, after some seconds at most: the TLBs
-// forget only what they are told to, and a phase ends at the injected fault.
-// Only an INVVPID that is left out is not a single fault: the run goes on until
-// a guest uses a translation that it should have removed.
-
 // A flush of another reason would be skipped at no place of a round.
 TEST(FlagsTest, AFlushThatNoRoundSkipsIsRefused) {
   for (const char* reason : {"zap", "unsync", "split", "flush"}) {
@@ -121,6 +116,11 @@ TEST(FlagsTest, AFlushThatNoRoundSkipsIsRefused) {
                 HasSubstr("write_protect, clear_dirty or notifier"));
   }
 }
+
+// Each run ends with the first violation, after some seconds at most: the TLBs
+// forget only what they are told to, and a phase ends at the injected fault.
+// Only an INVVPID that is left out is not a single fault: the run goes on until
+// a guest uses a translation that it should have removed.
 
 // Either the comparison at a migration's end detects the lost mark, or the
 // auditor, which finds a page that is writable and clean.

@@ -245,7 +245,7 @@ class Auditor final : public AuditSink {
   // The tables that gave this translation may be gone. The memslot and its log
   // must agree with it all the same.
   void CheckKept(const Vcpu& vcpu, const AuditedTlb& audited,
-                 const TlbEntry& entry) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                 const TlbEntry& entry) {
     for (uint64_t i = 0; i < PagesPer(entry.level); ++i) {
       const PageNumber page = entry.base_page + i;
       const Gfn gfn = entry.gfn + i;
@@ -258,7 +258,7 @@ class Auditor final : public AuditSink {
                   gfn.value());
         return;
       }
-      if (!NoticesWrite(vcpu, audited, entry, page)) return;
+      if (!NoticesWrite(vcpu, audited, entry, page, slot)) return;
     }
   }
 
@@ -353,15 +353,18 @@ class Auditor final : public AuditSink {
                 vcpu.index(), page.value());
       return false;
     }
-    return NoticesWrite(vcpu, audited, entry, page);
+    const Gfn gfn = entry.gfn + (page - entry.base_page);
+    return NoticesWrite(vcpu, audited, entry, page,
+                        vm_.slots.Active(0).FindByGfn(gfn));
   }
 
-  // If the entry still allows writes, the log must not depend on the contrary.
-  // The processor notes writes only where it sets D.
+  // If the entry still allows writes, the log of `slot`, which may be null,
+  // must not depend on the contrary. The processor notes writes only where it
+  // sets D.
   bool NoticesWrite(const Vcpu& vcpu, const AuditedTlb& audited,
-                    const TlbEntry& entry, PageNumber page) {
+                    const TlbEntry& entry, PageNumber page,
+                    const Memslot* slot) {
     const Gfn gfn = entry.gfn + (page - entry.base_page);
-    const Memslot* slot = vm_.slots.Active(0).FindByGfn(gfn);
     const bool cpu_logs = audited.cpu_logs && !entry.dirty_set;
     if (entry.writable && !cpu_logs && slot != nullptr &&
         slot->dirty_log_enabled() &&
