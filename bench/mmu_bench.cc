@@ -212,7 +212,7 @@ std::vector<Benchmark> AllRows() {
   for (std::vector<Benchmark> (*rows)() :
        {FaultRows, TlbRows, LogRows, SplitRows, SealRows, AgeRows, MemoryRows,
         ContentionRows, StallRows, ShadowFaultRows, ShadowTableRows,
-        ShadowSlotRows}) {
+        ShadowSlotRows, Stage2Rows}) {
     std::vector<Benchmark> family = rows();
     std::move(family.begin(), family.end(), std::back_inserter(all));
   }

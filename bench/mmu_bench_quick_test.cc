@@ -81,7 +81,14 @@ TEST(MmuBenchTest, EveryRowIsMeasuredBesideItsLimit) {
                                              "clear_dirty_rmaps",
                                              "age_rmaps",
                                              "shadow_memory",
-                                             "nested_memory"}));
+                                             "nested_memory",
+                                             "s2_fault_map",
+                                             "s2_split_1g",
+                                             "s2_split_1g_bbm2",
+                                             "s2_enable_wp",
+                                             "s2_clear_dirty",
+                                             "s2_age",
+                                             "s2_memory"}));
 }
 
 TEST(MmuBenchTest, FilterChoosesRowsAndListNamesThem) {

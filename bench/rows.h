@@ -21,6 +21,7 @@ std::vector<Benchmark> StallRows();        // lock_hold, vcpu_stall_*
 std::vector<Benchmark> ShadowFaultRows();  // shadow_fault*, nested_fault
 std::vector<Benchmark> ShadowTableRows();  // guest_*_write, sync_page, invlpg
 std::vector<Benchmark> ShadowSlotRows();   // nested_split, *_rmaps, *_memory
+std::vector<Benchmark> Stage2Rows();       // s2_*
 
 // All of them, in the order of the report.
 std::vector<Benchmark> AllRows();

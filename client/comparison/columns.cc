@@ -1,5 +1,6 @@
 #include "client/comparison/columns.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -53,6 +54,29 @@ std::string PaceCell(const CombinationResult& result) {
   if (!result.split_ahead.has_value()) return kNone;
   const std::optional<int64_t> pace = PagesPerSecond(*result.split_ahead);
   return pace.has_value() ? FormatCount(*pace) : kNone;
+}
+
+std::string CountCell(const std::optional<int64_t>& count) {
+  return count.has_value() ? FormatCount(*count) : std::string(kNone);
+}
+
+ResultColumn FlushColumn(FlushBy by) {
+  if (by == FlushBy::kTlbi) {
+    return {.title = "TLBIS",
+            .meaning =
+                "with stage2, instead of FLUSHES: TLB invalidate instructions "
+                "since before the log, each broadcast to all vCPUs",
+            .cell = [](const CombinationResult& result) {
+              return CountCell(result.tlbi_count);
+            }};
+  }
+  return {.title = "FLUSHES",
+          .meaning =
+              "remote TLB flushes that were requested since before the log, "
+              "whether or not a vCPU was running",
+          .cell = [](const CombinationResult& result) {
+            return CountCell(result.flush_request_count);
+          }};
 }
 
 }  // namespace
@@ -136,16 +160,7 @@ std::vector<ResultColumn> WorkColumns(const GuestMmu& mmu) {
       {.title = "FAULTS",
        .meaning = "page faults since before the log",
        .cell = FaultCell},
-      {.title = mmu.flush_title,
-       .meaning =
-           "remote TLB flushes that were requested since before the log, "
-           "whether or not a vCPU was running",
-       .cell =
-           [](const CombinationResult& result) {
-             return result.flush_request_count.has_value()
-                        ? FormatCount(*result.flush_request_count)
-                        : std::string(kNone);
-           }},
+      FlushColumn(mmu.flush_by),
       {.title = "AHEAD",
        .meaning = "huge mappings that the split before the log split",
        .cell =
@@ -179,8 +194,10 @@ std::vector<ResultColumn> WorkColumns(const GuestMmu& mmu) {
 
 std::string ColumnHelp() {
   std::string text = "columns:\n";
+  std::vector<ResultColumn> work = WorkColumns(GuestMmu());
+  work.push_back(FlushColumn(FlushBy::kTlbi));
   for (const std::vector<ResultColumn>& columns :
-       {NameColumns(), TimeColumns(), WorkColumns(GuestMmu())}) {
+       {NameColumns(), TimeColumns(), work}) {
     for (const ResultColumn& column : columns) {
       absl::StrAppend(
           &text, "  ",
@@ -219,7 +236,7 @@ std::string Warnings(const Comparison& comparison) {
                       FormatTime(result.pass.time),
                       "; give a longer --time-limit\n");
     }
-    if (result.pass.all_written == false) {
+    if (LacksPages(result)) {
       absl::StrAppend(&text, name, ": the number of dirty pages, ",
                       FormatCount(result.pass.page_count),
                       ", is not that of the pages that the guest wrote\n");
@@ -229,10 +246,8 @@ std::string Warnings(const Comparison& comparison) {
 }
 
 bool LostPages(const Comparison& comparison) {
-  for (const CombinationResult& result : comparison.results) {
-    if (result.pass.all_written == false) return true;
-  }
-  return false;
+  return std::any_of(comparison.results.begin(), comparison.results.end(),
+                     LacksPages);
 }
 
 }  // namespace mmud::client

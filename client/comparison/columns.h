@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "client/comparison/guest_mmu.h"
 #include "client/comparison/result.h"
+#include "client/guest_mmu.h"
 #include "client/text/table.h"
 
 namespace mmud::client {

@@ -42,19 +42,15 @@ absl::Status CheckNames(Client& client, const Plan& plan) {
   for (const Combination& combination : plan.combinations) {
     names.insert(absl::StrCat("vms/", combination.vm_id));
   }
-  v1::ListVmsRequest request;
-  do {
-    const auto page = client.vms().ListVms(request);
-    if (!page.ok()) return page.status();
-    for (const v1::Vm& vm : page->vms()) {
-      if (names.count(vm.name()) == 0) continue;
-      return absl::AlreadyExistsError(absl::StrCat(
-          "--name is ", plan.options.name, ": ", vm.name(),
-          " exists, and each VM of a comparison has a name of its own; delete "
-          "the VM (mmuctl vm delete), or give another --name"));
-    }
-    request.set_page_token(page->next_page_token());
-  } while (!request.page_token().empty());
+  const auto all = client.vms().ListAllVms(v1::ListVmsRequest());
+  if (!all.ok()) return all.status();
+  for (const v1::Vm& vm : all->vms()) {
+    if (names.count(vm.name()) == 0) continue;
+    return absl::AlreadyExistsError(absl::StrCat(
+        "--name is ", plan.options.name, ": ", vm.name(),
+        " exists, and each VM of a comparison has a name of its own; delete "
+        "the VM (mmuctl vm delete), or give another --name"));
+  }
   return absl::OkStatus();
 }
 

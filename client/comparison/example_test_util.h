@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
 #include "client/comparison/plan.h"
 #include "client/comparison/result.h"
+#include "client/guest_mmu.h"
 #include "client/mmu_client/time_conversion.h"
 #include "mmud/v1/common.pb.h"
 

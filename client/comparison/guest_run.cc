@@ -39,7 +39,11 @@ constexpr char kOwner[] = "mmuctl compare";
 // The first passes over new memory are slow, whatever the MMU does: the host
 // finds memory, and its own mappings and caches get warm.
 constexpr int64_t kPopulatingPasses = 3;
-// Beginning of the names of the statistics of stalls.
+// Names of statistics, or their beginnings.
+constexpr char kFlushRequests[] = "remote_tlb_flush_requests";
+constexpr char kFlushes[] = "remote_tlb_flush";
+constexpr char kTlbi[] = "tlbi_";
+constexpr char kBroadcast[] = "is";  // end of the name of a TLBI
 constexpr char kStall[] = "stall_";
 
 // The steps' shares of the time of a combination, for the progress only.
@@ -159,6 +163,24 @@ class GuestRun {
     return done;
   }
 
+  // The answer and the progress of an operation that is done.
+  template <typename Response, typename Metadata>
+  struct Done {
+    Response response;
+    Metadata metadata;
+  };
+  template <typename Response, typename Metadata>
+  absl::StatusOr<Done<Response, Metadata>> AwaitAnswer(
+      const absl::StatusOr<Operation>& started, const std::string& words) {
+    const absl::StatusOr<Operation> done = Await(started, words);
+    if (!done.ok()) return done.status();
+    absl::StatusOr<Response> response = OperationResponse<Response>(*done);
+    if (!response.ok()) return response.status();
+    absl::StatusOr<Metadata> metadata = OperationMetadata<Metadata>(*done);
+    if (!metadata.ok()) return metadata.status();
+    return Done<Response, Metadata>{*std::move(response), *std::move(metadata)};
+  }
+
   absl::Status SplitAheadOfLog() {
     if (result_.combination.policy != LogPolicy::kThrottled) {
       return absl::OkStatus();
@@ -167,18 +189,15 @@ class GuestRun {
     request.set_vm(vm_);
     *request.mutable_throttle() = options_.throttle;
     const auto done =
-        Await(client_.splits().SplitHugePages(request), "splitting ahead");
+        AwaitAnswer<v1::SplitHugePagesResponse, v1::SplitMetadata>(
+            client_.splits().SplitHugePages(request), "splitting ahead");
     if (!done.ok()) return done.status();
-    const auto response = OperationResponse<v1::SplitHugePagesResponse>(*done);
-    if (!response.ok()) return response.status();
-    const auto metadata = OperationMetadata<v1::SplitMetadata>(*done);
-    if (!metadata.ok()) return metadata.status();
     result_.split_ahead =
-        SplitAhead{.time = FromProto(metadata->running_time()),
-                   .page_count = metadata->done_bytes() / kPageBytes,
-                   .splits = response->splits(),
-                   .throttled = metadata->throttled(),
-                   .cost = response->cost()};
+        SplitAhead{.time = FromProto(done->metadata.running_time()),
+                   .page_count = done->metadata.done_bytes() / kPageBytes,
+                   .splits = done->response.splits(),
+                   .throttled = done->metadata.throttled(),
+                   .cost = done->response.cost()};
     return absl::OkStatus();
   }
 
@@ -191,15 +210,12 @@ class GuestRun {
                           ? v1::DIRTY_LOG_SPLIT_EAGER
                           : v1::DIRTY_LOG_SPLIT_NONE);
     const auto done =
-        Await(client_.dirty_log().StartDirtyLog(request), "enabling the log");
+        AwaitAnswer<v1::StartDirtyLogResponse, v1::StartDirtyLogMetadata>(
+            client_.dirty_log().StartDirtyLog(request), "enabling the log");
     if (!done.ok()) return done.status();
-    const auto response = OperationResponse<v1::StartDirtyLogResponse>(*done);
-    if (!response.ok()) return response.status();
-    const auto metadata = OperationMetadata<v1::StartDirtyLogMetadata>(*done);
-    if (!metadata.ok()) return metadata.status();
-    result_.enabling = {.time = FromProto(metadata->running_time()),
-                        .splits = response->splits(),
-                        .cost = response->cost()};
+    result_.enabling = {.time = FromProto(done->metadata.running_time()),
+                        .splits = done->response.splits(),
+                        .cost = done->response.cost()};
     return absl::OkStatus();
   }
 
@@ -249,10 +265,12 @@ class GuestRun {
     if (absl::Status s = ReadStatistics(&after); !s.ok()) return s;
     for (const auto& [name, value] : after) {
       const int64_t more = value - statistics_before_[name];
-      if (name == options_.mmu->flush_request_statistic) {
-        result_.flush_request_count = more;
+      if (name == kFlushRequests) result_.flush_request_count = more;
+      if (name == kFlushes) result_.flush_count = more;
+      if (options_.mmu->flush_by == FlushBy::kTlbi &&
+          absl::StartsWith(name, kTlbi) && absl::EndsWith(name, kBroadcast)) {
+        result_.tlbi_count = result_.tlbi_count.value_or(0) + more;
       }
-      if (name == options_.mmu->flush_statistic) result_.flush_count = more;
       if (absl::StartsWith(name, kStall)) {
         result_.stall_times[std::string(absl::StripPrefix(name, kStall))] =
             absl::Nanoseconds(more);

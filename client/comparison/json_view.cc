@@ -105,6 +105,7 @@ Json ToJson(const CombinationResult& result, Messages& message) {
           {"faults", message(result.faults)},
           {"tlb_flush_request_count", OrNull(result.flush_request_count)},
           {"tlb_flush_count", OrNull(result.flush_count)},
+          {"tlbi_count", OrNull(result.tlbi_count)},
           {"huge_pages",
            {{"before", message(result.mapped_before)},
             {"after", message(result.mapped_after)},

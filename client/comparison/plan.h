@@ -11,7 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
+#include "client/guest_mmu.h"
 #include "mmud/v1/common.pb.h"
 
 namespace mmud::client {

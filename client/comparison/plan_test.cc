@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
+#include "client/guest_mmu.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/vm_service.pb.h"
@@ -162,7 +162,8 @@ TEST(GuestMmuTest, EachKindChoosesItsFieldOfTheVm) {
                        "tdp " + std::to_string(v1::Vm::kTdp),
                        "tdp-shadow " + std::to_string(v1::Vm::kTdpShadow),
                        "shadow " + std::to_string(v1::Vm::kShadow),
-                       "nested " + std::to_string(v1::Vm::kNested)}));
+                       "nested " + std::to_string(v1::Vm::kNested),
+                       "stage2 " + std::to_string(v1::Vm::kStage2)}));
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
 #include "client/comparison/plan.h"
+#include "client/guest_mmu.h"
 #include "client/mmu_client/page_bitmap.h"
 
 namespace mmud::client {
@@ -27,10 +27,7 @@ CombinationResult MedianOf(std::vector<CombinationResult> runs) {
             });
   std::vector<absl::Duration> times;
   for (const CombinationResult& run : runs) times.push_back(run.pass.time);
-  const auto lost =
-      std::find_if(runs.begin(), runs.end(), [](const CombinationResult& run) {
-        return run.pass.all_written == false;
-      });
+  const auto lost = std::find_if(runs.begin(), runs.end(), LacksPages);
   CombinationResult median =
       lost != runs.end() ? *lost : runs[(runs.size() - 1) / 2];
   median.pass_times = std::move(times);

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
 #include "client/comparison/plan.h"
+#include "client/guest_mmu.h"
 #include "mmud/lab/v1/workload_service.pb.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/split_service.pb.h"
@@ -61,6 +61,8 @@ struct CombinationResult {
   // vCPU was running. Nothing if the daemon does not count them.
   std::optional<int64_t> flush_request_count;
   std::optional<int64_t> flush_count;
+  // TLB invalidate instructions. Nothing unless FlushBy::kTlbi.
+  std::optional<int64_t> tlbi_count;
   std::map<std::string, absl::Duration>  // by cause, all vCPUs together
       stall_times;
 
@@ -68,6 +70,11 @@ struct CombinationResult {
   v1::PageCounts mapped_after;   // after the pass
   std::optional<v1::SplitCounts> fault_splits;  // see SplitsByFaults
 };
+
+// Whether the log lacks pages that the guest wrote.
+inline bool LacksPages(const CombinationResult& result) {
+  return result.pass.all_written == false;
+}
 
 // A value.
 struct Comparison {

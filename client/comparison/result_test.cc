@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "client/comparison/guest_mmu.h"
 #include "client/comparison/plan.h"
+#include "client/guest_mmu.h"
 #include "gtest/gtest.h"
 
 namespace mmud::client {

@@ -46,6 +46,18 @@ absl::StatusOr<v1::ListVmsResponse> VmClient::ListVms(
       });
 }
 
+absl::StatusOr<v1::ListVmsResponse> VmClient::ListAllVms(
+    v1::ListVmsRequest request) {
+  v1::ListVmsResponse all;
+  do {
+    const absl::StatusOr<v1::ListVmsResponse> page = ListVms(request);
+    if (!page.ok()) return page.status();
+    all.mutable_vms()->MergeFrom(page->vms());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return all;
+}
+
 absl::StatusOr<v1::UpdateVmResponse> VmClient::UpdateVm(
     v1::UpdateVmRequest request) {
   return caller_->Unary<v1::UpdateVmResponse>(

@@ -24,6 +24,8 @@ class VmClient {
   absl::StatusOr<v1::CreateVmResponse> CreateVm(v1::CreateVmRequest request);
   absl::StatusOr<v1::GetVmResponse> GetVm(v1::GetVmRequest request);
   absl::StatusOr<v1::ListVmsResponse> ListVms(v1::ListVmsRequest request);
+  // The VMs of all pages from that of `request` on, in one answer.
+  absl::StatusOr<v1::ListVmsResponse> ListAllVms(v1::ListVmsRequest request);
   absl::StatusOr<v1::UpdateVmResponse> UpdateVm(v1::UpdateVmRequest request);
   absl::StatusOr<v1::DeleteVmResponse> DeleteVm(v1::DeleteVmRequest request);
   absl::StatusOr<v1::PauseVcpusResponse> PauseVcpus(

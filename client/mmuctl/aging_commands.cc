@@ -25,12 +25,14 @@
 namespace mmud::client {
 namespace {
 
-// "; tdp covered", or "" for an MMU that the VM does not have.
+// "; tdp covered", "; stage2 skipped (add --may-lock)", or "" for an MMU that
+// the VM does not have.
 std::string ViewCoverage(const char* mmu, v1::AgingCoverage coverage) {
   if (coverage == v1::AGING_COVERAGE_UNSPECIFIED) return "";
   return absl::StrCat(
       "; ", mmu, " ",
-      ShortName(v1::AgingCoverage_Name(coverage), "AGING_COVERAGE_"));
+      ShortName(v1::AgingCoverage_Name(coverage), "AGING_COVERAGE_"),
+      coverage == v1::AGING_COVERAGE_SKIPPED ? " (add --may-lock)" : "");
 }
 
 struct AgeArguments {
@@ -101,7 +103,8 @@ absl::Status Age(Context& context, Client& client,
           "), ", FormatBytes(response->young_page_count() * kPageBytes),
           "; units of ", ViewPageSize(response->granularity()),
           ViewCoverage("tdp", response->tdp_coverage()),
-          ViewCoverage("shadow", response->shadow_coverage()), "; cost ",
+          ViewCoverage("shadow", response->shadow_coverage()),
+          ViewCoverage("stage2", response->stage2_coverage()), "; cost ",
           ViewCost(response->cost()), "\n"));
 }
 
@@ -123,7 +126,7 @@ void AddAgingCommands(CLI::App& app, Context& context) {
       "--clear", arguments->clear,
       "age the memory, so that the next call shows only new accesses");
   command->add_flag("--may-lock", arguments->may_lock,
-                    "also examine MMUs that need mmu_lock for this");
+                    "also examine MMUs that need mmu_lock for this: stage 2");
   AddPageSize(command, "--granularity", &arguments->granularity,
               "unit of the answer (default: 4k)");
   command->add_flag("--map", arguments->map, "draw a map of the young memory");

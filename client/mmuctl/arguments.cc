@@ -1,8 +1,10 @@
 #include "client/mmuctl/arguments.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -115,6 +117,18 @@ CLI::Option* AddBytes(CLI::App* app, const std::string& name, int64_t* bytes,
   return AddParsed(app, name, "SIZE", help, [bytes](const std::string& text) {
     return Assign(ParseBytes(text), bytes);
   });
+}
+
+CLI::Option* AddBytes(CLI::App* app, const std::string& name,
+                      std::function<void(int64_t)> set,
+                      const std::string& help) {
+  return AddParsed(app, name, "SIZE", help,
+                   [set = std::move(set)](const std::string& text) {
+                     int64_t bytes = 0;
+                     absl::Status status = Assign(ParseBytes(text), &bytes);
+                     if (status.ok()) set(bytes);
+                     return status;
+                   });
 }
 
 CLI::Option* AddTime(CLI::App* app, const std::string& name,

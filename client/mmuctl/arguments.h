@@ -72,6 +72,10 @@ CLI::Option* AddVm(CLI::App* app, std::string* vm);
 
 CLI::Option* AddBytes(CLI::App* app, const std::string& name, int64_t* bytes,
                       const std::string& help);
+// Calls `set` with the number of bytes.
+CLI::Option* AddBytes(CLI::App* app, const std::string& name,
+                      std::function<void(int64_t)> set,
+                      const std::string& help);
 CLI::Option* AddTime(CLI::App* app, const std::string& name,
                      absl::Duration* time, const std::string& help);
 // Can be given several times.

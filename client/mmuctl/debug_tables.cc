@@ -92,8 +92,8 @@ void AddDebugTables(CLI::App& group, Context& context) {
   auto arguments = std::make_shared<TablesArguments>();
   CLI::App* command = AddCommand(
       group, "tables",
-      "Lists the page tables of a VM: those of the TDP MMU, and shadow pages "
-      "with their roles and parents. The guest keeps running.",
+      "Lists the page tables of a VM: those of the TDP MMU, shadow pages with "
+      "their roles and parents, or stage-2 tables. The guest keeps running.",
       "mmuctl debug tables alpha --level 4\n"
       "mmuctl debug tables alpha --mmu shadow --unsync\n"
       "mmuctl debug tables alpha --gfn 0x1a2b\n"
@@ -122,7 +122,8 @@ void AddDebugTables(CLI::App& group, Context& context) {
       "tables");
   AddChoice(command, "--mmu", &arguments->kind,
             {{"tdp", v1::PAGE_TABLE_KIND_TDP},
-             {"shadow", v1::PAGE_TABLE_KIND_SHADOW}},
+             {"shadow", v1::PAGE_TABLE_KIND_SHADOW},
+             {"stage2", v1::PAGE_TABLE_KIND_STAGE2}},
             "only tables of this MMU");
   command
       ->add_option("--max-tables", arguments->max_tables,

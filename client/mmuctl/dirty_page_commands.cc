@@ -303,17 +303,22 @@ absl::Status Clear(Context& context, Client& client,
   (*json)["earlier_in_flight_page_count"] = ToJson(earlier);
   const absl::Status printed = context.Print(
       *json,
-      absl::StrCat("cleared ", FormatCount(response->cleared_page_count()),
-                   " pages, which are in flight now: ",
-                   AckHint(context, request.vm(), request.epoch()), " (",
-                   FormatCount(response->already_in_flight_page_count()),
-                   " were in flight already, ",
-                   FormatCount(response->already_clean_page_count()),
-                   " not sealed); ",
-                   FormatCount(response->still_sealed_page_count()),
-                   " still sealed; split ", ViewSplits(response->splits()),
-                   "; cost ", ViewCost(response->cost()), "\n",
-                   ViewEarlier(context, request.vm(), earlier)));
+      absl::StrCat(
+          "cleared ", FormatCount(response->cleared_page_count()),
+          " pages, which are in flight now: ",
+          AckHint(context, request.vm(), request.epoch()), " (",
+          FormatCount(response->already_in_flight_page_count()),
+          " were in flight already, ",
+          FormatCount(response->already_clean_page_count()), " not sealed",
+          response->also_protected_page_count() == 0
+              ? ""
+              : absl::StrCat(", ",
+                             FormatCount(response->also_protected_page_count()),
+                             " others were protected with them"),
+          "); ", FormatCount(response->still_sealed_page_count()),
+          " still sealed; split ", ViewSplits(response->splits()), "; cost ",
+          ViewCost(response->cost()), "\n",
+          ViewEarlier(context, request.vm(), earlier)));
   if (printed.ok() || response->cleared_page_count() == 0) return printed;
   return Unseen(context, request.vm(), printed);
 }

@@ -69,8 +69,9 @@ TEST(MmuctlHelpTest, ListOfAllCommandsIsIn80Columns) {
   }
   EXPECT_TRUE(
       Contains(list,
-               "mmuctl vm update          Changes the labels of a VM or "
-               "its limit on shadow\n                          pages\n"))
+               "mmuctl vm update          Changes the labels of a VM, its "
+               "limit on shadow pages,\n                          or the size "
+               "of the pieces in which its stage-2 blocks\n"))
       << list;
 }
 

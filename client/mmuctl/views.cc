@@ -1,8 +1,12 @@
 #include "client/mmuctl/views.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -62,6 +66,45 @@ std::string ViewTdp(const v1::Vm& vm, const v1::TdpMmu& tdp) {
       tdp.pml() == v1::FEATURE_ON ? ", pml" : "");
 }
 
+std::string ViewStage2(const v1::Stage2Mmu& stage2) {
+  return absl::StrCat(
+      "stage2, granule ", FormatBytes(stage2.granule_bytes()), ", ",
+      stage2.ipa_bits(), " address bits",
+      stage2.has_start_level()
+          ? absl::StrCat(" from level ", stage2.start_level())
+          : "",
+      ", BBM level ", stage2.bbm_level(), ", up to ",
+      ViewPageSize(stage2.max_page_size()),
+      stage2.eager_split_chunk_bytes() != 0
+          ? absl::StrCat(", split by ",
+                         FormatBytes(stage2.eager_split_chunk_bytes()))
+          : ", split by faults",
+      stage2.hardware_access_flag() == v1::FEATURE_ON ? ", hardware Access flag"
+                                                      : "",
+      stage2.hardware_dirty_state() == v1::FEATURE_ON ? ", hardware dirty state"
+                                                      : "",
+      stage2.tlbi_range() == v1::FEATURE_ON ? ", TLBI by range" : "");
+}
+
+// "1,024 x 4K, 2 x 2M, 0 x 1G". Stage-2 tables have the sizes of their granule.
+std::string ViewMapped(const v1::Vm& vm) {
+  std::vector<std::string> sizes = {"4K", "2M", "1G"};
+  if (vm.has_stage2()) {
+    sizes.clear();
+    for (const int64_t bytes : vm.stage2().supported_block_bytes()) {
+      sizes.push_back(FormatBytes(bytes));
+    }
+  }
+  const std::array<int64_t, 3> counts = {vm.mapped_pages().pages_4k_count(),
+                                         vm.mapped_pages().pages_2m_count(),
+                                         vm.mapped_pages().pages_1g_count()};
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < std::min(sizes.size(), counts.size()); ++i) {
+    parts.push_back(absl::StrCat(FormatCount(counts[i]), " x ", sizes[i]));
+  }
+  return absl::StrJoin(parts, ", ");
+}
+
 std::string ViewGuestPaging(const v1::GuestPaging& paging) {
   return absl::StrCat(
       ShortName(v1::GuestPagingMode_Name(paging.mode()), "GUEST_PAGING_MODE_"),
@@ -82,6 +125,9 @@ void AddMmu(const v1::Vm& vm, KeyValues* values) {
       break;
     case v1::Vm::kNested:
       values->Add("mmu", ViewTdp(vm, vm.nested()));
+      break;
+    case v1::Vm::kStage2:
+      values->Add("mmu", ViewStage2(vm.stage2()));
       break;
     default:
       values->Add("mmu", ViewTdp(vm, vm.tdp()));
@@ -181,6 +227,8 @@ std::string MmuName(const v1::Vm& vm) {
       return "shadow";
     case v1::Vm::kNested:
       return "nested";
+    case v1::Vm::kStage2:
+      return "stage2";
     default:
       return "tdp";
   }
@@ -212,11 +260,7 @@ std::string ViewVm(const v1::Vm& vm) {
                      ": ", condition.message()));
   }
   values.Add("memory", FormatBytes(vm.memory_size_bytes()));
-  values.Add(
-      "mapped",
-      absl::StrCat(FormatCount(vm.mapped_pages().pages_4k_count()), " x 4K, ",
-                   FormatCount(vm.mapped_pages().pages_2m_count()), " x 2M, ",
-                   FormatCount(vm.mapped_pages().pages_1g_count()), " x 1G"));
+  values.Add("mapped", ViewMapped(vm));
   AddMmu(vm, &values);
   if (vm.dirty_ring_entries() > 0) {
     values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),

@@ -20,7 +20,7 @@ namespace mmud::client {
 std::string ShortName(absl::string_view name, absl::string_view prefix);
 std::string ViewPageSize(v1::PageSize size);
 
-// "tdp", "tdp-shadow", "shadow" or "nested".
+// "tdp", "tdp-shadow", "shadow", "nested" or "stage2".
 std::string MmuName(const v1::Vm& vm);
 std::string ViewVm(const v1::Vm& vm);
 std::string ViewMemslots(

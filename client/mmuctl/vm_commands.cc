@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/time_conversion.h"
@@ -33,11 +34,13 @@ namespace {
 using Labels = std::map<std::string, std::string>;
 
 // The alternatives of the field Vm.mmu.
-enum class MmuChoice { kTdp, kTdpShadow, kShadow, kNested };
+enum class MmuChoice { kTdp, kTdpShadow, kShadow, kNested, kStage2 };
 
 struct CreateArguments {
   v1::CreateVmRequest request;
   MmuChoice mmu = MmuChoice::kTdp;
+  v1::Stage2Mmu stage2;
+  bool has_stage2_options = false;
   v1::GuestPaging guest_paging;
   bool has_guest_paging = false;
   int32_t shadow_page_limit = 0;
@@ -96,7 +99,32 @@ void SetTdp(const CreateArguments& arguments, v1::TdpMmu* tdp) {
   tdp->set_pml(arguments.pml);
 }
 
+absl::Status SetStage2(const CreateArguments& arguments, v1::Vm* vm) {
+  if (arguments.format != v1::ENTRY_FORMAT_UNSPECIFIED ||
+      arguments.levels != 0 ||
+      arguments.accessed_dirty_bits != v1::FEATURE_UNSPECIFIED ||
+      arguments.pml != v1::FEATURE_UNSPECIFIED ||
+      arguments.mmio_caching != v1::FEATURE_UNSPECIFIED ||
+      arguments.slot_zap != v1::SLOT_ZAP_UNSPECIFIED ||
+      arguments.nx_huge_pages_opt_out) {
+    return UsageError(
+        "--entry-format, --levels, --ad-bits, --pml, --mmio-caching, "
+        "--slot-zap and --nx-huge-pages-opt-out are options of x86 tables; "
+        "leave them out, or choose another --mmu than stage2");
+  }
+  *vm->mutable_stage2() = arguments.stage2;
+  vm->mutable_stage2()->set_max_page_size(arguments.max_page_size);
+  return absl::OkStatus();
+}
+
 absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
+  if (arguments.has_stage2_options && arguments.mmu != MmuChoice::kStage2) {
+    return UsageError(
+        "--granule, --ipa-bits, --start-level, --bbm-level, "
+        "--eager-split-chunk, --hardware-access-flag, "
+        "--hardware-dirty-state and --tlbi-range are options of --mmu stage2; "
+        "leave them out, or choose it");
+  }
   switch (arguments.mmu) {
     case MmuChoice::kTdp:
       SetTdp(arguments, vm->mutable_tdp());
@@ -119,6 +147,9 @@ absl::Status SetMmu(const CreateArguments& arguments, v1::Vm* vm) {
             "--ad-bits and --pml, or choose another --mmu");
       }
       SetCommon(arguments, vm->mutable_shadow());
+      break;
+    case MmuChoice::kStage2:
+      if (absl::Status s = SetStage2(arguments, vm); !s.ok()) return s;
       break;
   }
   if (arguments.has_guest_paging) {
@@ -159,15 +190,9 @@ absl::Status Get(Context& context, Client& client,
 }
 
 absl::Status List(Context& context, Client& client,
-                  const v1::ListVmsRequest& arguments) {
-  v1::ListVmsRequest request = arguments;
-  v1::ListVmsResponse all;
-  do {
-    const auto page = client.vms().ListVms(request);
-    if (!page.ok()) return page.status();
-    all.mutable_vms()->MergeFrom(page->vms());
-    request.set_page_token(page->next_page_token());
-  } while (!request.page_token().empty());
+                  const v1::ListVmsRequest& request) {
+  const auto all = client.vms().ListAllVms(request);
+  if (!all.ok()) return all.status();
   Table table({{"NAME"},
                {"STATE"},
                {"MMU"},
@@ -177,7 +202,7 @@ absl::Status List(Context& context, Client& client,
                {"4K", Align::kRight},
                {"2M", Align::kRight},
                {"1G", Align::kRight}});
-  for (const v1::Vm& vm : all.vms()) {
+  for (const v1::Vm& vm : all->vms()) {
     table.AddRow({vm.name(),
                   ShortName(v1::VmState_Name(vm.state()), "VM_STATE_"),
                   MmuName(vm), absl::StrCat(vm.vcpu_count()),
@@ -187,13 +212,14 @@ absl::Status List(Context& context, Client& client,
                   FormatCount(vm.mapped_pages().pages_2m_count()),
                   FormatCount(vm.mapped_pages().pages_1g_count())});
   }
-  return context.Print(all, table.ToString());
+  return context.Print(*all, table.ToString());
 }
 
 struct UpdateArguments {
   std::string vm;
   int32_t shadow_page_limit = 0;
   bool has_shadow_page_limit = false;
+  absl::optional<int64_t> eager_split_chunk_bytes;
   Labels labels;
   std::vector<std::string> removed_labels;
   std::string etag;
@@ -225,10 +251,12 @@ absl::Status Update(Context& context, Client& client,
                     const UpdateArguments& arguments) {
   const bool has_labels =
       !arguments.labels.empty() || !arguments.removed_labels.empty();
-  if (!has_labels && !arguments.has_shadow_page_limit) {
+  if (!has_labels && !arguments.has_shadow_page_limit &&
+      !arguments.eager_split_chunk_bytes.has_value()) {
     return UsageError(
-        "give the settings to change: --label, --remove-label or "
-        "--shadow-page-limit; the others stay as they are");
+        "give the settings to change: --label, --remove-label, "
+        "--shadow-page-limit or --eager-split-chunk; the others stay as they "
+        "are");
   }
   for (int i = 1;; ++i) {
     v1::UpdateVmRequest request;
@@ -237,6 +265,12 @@ absl::Status Update(Context& context, Client& client,
     if (arguments.has_shadow_page_limit) {
       request.mutable_update_mask()->add_paths("shadow_page_limit");
       request.mutable_vm()->set_shadow_page_limit(arguments.shadow_page_limit);
+    }
+    if (arguments.eager_split_chunk_bytes.has_value()) {
+      request.mutable_update_mask()->add_paths(
+          "stage2.eager_split_chunk_bytes");
+      request.mutable_vm()->mutable_stage2()->set_eager_split_chunk_bytes(
+          *arguments.eager_split_chunk_bytes);
     }
     if (has_labels) {
       request.mutable_update_mask()->add_paths("labels");
@@ -306,10 +340,11 @@ void AddMmu(CLI::App* command,
             {{"tdp", MmuChoice::kTdp},
              {"tdp-shadow", MmuChoice::kTdpShadow},
              {"shadow", MmuChoice::kShadow},
-             {"nested", MmuChoice::kNested}},
+             {"nested", MmuChoice::kNested},
+             {"stage2", MmuChoice::kStage2}},
             "kind of MMU: tdp, two-dimensional paging; tdp-shadow, the same "
             "with direct shadow pages; shadow, no two-dimensional paging; "
-            "nested, the guest is a hypervisor (default: tdp)");
+            "nested, the guest is a hypervisor; stage2, arm64 (default: tdp)");
   const auto paging = [arguments] {
     arguments->has_guest_paging = true;
     return &arguments->guest_paging;
@@ -350,6 +385,53 @@ void AddMmu(CLI::App* command,
   command->add_option("--shadow-page-limit", arguments->shadow_page_limit,
                       "maximum number of shadow pages, at least 64 (default: "
                       "one per 50 pages of memory)");
+}
+
+constexpr char kEagerSplitChunk[] = "--eager-split-chunk";
+
+// Options of --mmu stage2.
+void AddStage2(CLI::App* command,
+               const std::shared_ptr<CreateArguments>& arguments) {
+  const auto stage2 = [arguments] {
+    arguments->has_stage2_options = true;
+    return &arguments->stage2;
+  };
+  AddBytes(
+      command, "--granule",
+      [stage2](int64_t bytes) { stage2()->set_granule_bytes(bytes); },
+      "size of a page and of a table, with --mmu stage2: 4KiB, 16KiB or 64KiB "
+      "(default: 4KiB)");
+  command->add_option_function<int32_t>(
+      "--ipa-bits", [stage2](int32_t bits) { stage2()->set_ipa_bits(bits); },
+      "bits of a guest-physical address, 32 to 48 (default: 40)");
+  command->add_option_function<int32_t>(
+      "--start-level",
+      [stage2](int32_t level) { stage2()->set_start_level(level); },
+      "level at which walks start, 0 to 2, as the Arm manual numbers it "
+      "(default: as KVM chooses it)");
+  command->add_option_function<int32_t>(
+      "--bbm-level",
+      [stage2](int32_t level) { stage2()->set_bbm_level(level); },
+      "FEAT_BBM, 0 or 2: whether a mapping may change its size without break "
+      "before make (default: 0)");
+  AddBytes(
+      command, kEagerSplitChunk,
+      [stage2](int64_t bytes) { stage2()->set_eager_split_chunk_bytes(bytes); },
+      "size of the pieces in which blocks are split ahead of the guest's "
+      "writes: that of a page or block (default: 0, by faults)");
+  command->add_flag_function(
+      "--hardware-access-flag",
+      [stage2](int64_t) { stage2()->set_hardware_access_flag(v1::FEATURE_ON); },
+      "the processor sets the Access flag itself (FEAT_HAFDBS)");
+  command->add_flag_function(
+      "--hardware-dirty-state",
+      [stage2](int64_t) { stage2()->set_hardware_dirty_state(v1::FEATURE_ON); },
+      "the processor notes first writes in descriptors (FEAT_HAFDBS, dirty "
+      "state); needs --hardware-access-flag");
+  command->add_flag_function(
+      "--tlbi-range",
+      [stage2](int64_t) { stage2()->set_tlbi_range(v1::FEATURE_ON); },
+      "the processor invalidates its TLB by range (FEAT_TLBIRANGE)");
 }
 
 void AddCreate(CLI::App& vm, Context& context) {
@@ -401,6 +483,7 @@ void AddCreate(CLI::App& vm, Context& context) {
       ->excludes(memory)
       ->expected(1, 32764);
   AddMmu(command, arguments);
+  AddStage2(command, arguments);
   AddChoice(command, "--entry-format", &arguments->format,
             {{"ept", v1::ENTRY_FORMAT_EPT}, {"npt", v1::ENTRY_FORMAT_NPT}},
             "format of page-table entries (default: ept)");
@@ -440,10 +523,12 @@ void AddUpdate(CLI::App& vm, Context& context) {
   auto arguments = std::make_shared<UpdateArguments>();
   CLI::App* command = AddCommand(
       vm, "update",
-      "Changes the labels of a VM or its limit on shadow pages. Settings that "
-      "are not given stay as they are.",
+      "Changes the labels of a VM, its limit on shadow pages, or the size of "
+      "the pieces in which its stage-2 blocks are split. Settings that are not "
+      "given stay as they are.",
       "mmuctl vm update alpha --label owner=tests --remove-label old\n"
-      "mmuctl vm update alpha --shadow-page-limit 1000");
+      "mmuctl vm update alpha --shadow-page-limit 1000\n"
+      "mmuctl vm update arm --eager-split-chunk 2MiB");
   AddVm(command, &arguments->vm);
   AddLabels(command, &arguments->labels);
   command
@@ -459,6 +544,13 @@ void AddUpdate(CLI::App& vm, Context& context) {
       },
       "new maximum number of shadow pages, at least 64; if the VM has more, "
       "the oldest are zapped");
+  AddBytes(
+      command, kEagerSplitChunk,
+      [arguments](int64_t bytes) {
+        arguments->eager_split_chunk_bytes = bytes;
+      },
+      "new size of the pieces of an eager split, with stage-2 tables; 0: "
+      "blocks are split by faults");
   command->add_option("--etag", arguments->etag,
                       "only if the VM still has this etag");
   Run(command, context, arguments, Update);

@@ -67,6 +67,79 @@ TEST(VmCommandsTest, TheMmuAndTheGuestsPagingReachTheDaemon) {
   EXPECT_TRUE(daemon.create.vm().has_tdp());
 }
 
+TEST(VmCommandsTest, TheOptionsOfStage2ReachTheDaemon) {
+  FakeDaemon daemon;
+  const Result result = daemon.Run({"vm",
+                                    "create",
+                                    "arm",
+                                    "--mmu",
+                                    "stage2",
+                                    "--granule",
+                                    "16KiB",
+                                    "--ipa-bits",
+                                    "44",
+                                    "--start-level",
+                                    "1",
+                                    "--bbm-level",
+                                    "2",
+                                    "--eager-split-chunk",
+                                    "32MiB",
+                                    "--hardware-access-flag",
+                                    "--hardware-dirty-state",
+                                    "--tlbi-range",
+                                    "--max-page-size",
+                                    "2m"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  const v1::Stage2Mmu& stage2 = daemon.create.vm().stage2();
+  EXPECT_EQ(stage2.granule_bytes(), 16384);
+  EXPECT_EQ(stage2.ipa_bits(), 44);
+  EXPECT_EQ(stage2.start_level(), 1);
+  EXPECT_EQ(stage2.bbm_level(), 2);
+  EXPECT_EQ(stage2.eager_split_chunk_bytes(), int64_t{32} << 20);
+  EXPECT_EQ(stage2.hardware_access_flag(), v1::FEATURE_ON);
+  EXPECT_EQ(stage2.hardware_dirty_state(), v1::FEATURE_ON);
+  EXPECT_EQ(stage2.tlbi_range(), v1::FEATURE_ON);
+  EXPECT_EQ(stage2.max_page_size(), v1::PAGE_SIZE_2M);
+  EXPECT_TRUE(Contains(result.out,
+                       "stage2, granule 16 KiB, 44 address bits from level 1, "
+                       "BBM level 2, up to 2M, split by 32 MiB, hardware "
+                       "Access flag, hardware dirty state, TLBI by range\n"))
+      << result.out;
+}
+
+TEST(VmCommandsTest, OptionsOfX86AndOfStage2DoNotMix) {
+  FakeDaemon daemon;
+  for (const std::vector<std::string>& option :
+       std::vector<std::vector<std::string>>{{"--entry-format", "npt"},
+                                             {"--levels", "5"},
+                                             {"--ad-bits", "on"},
+                                             {"--pml", "on"},
+                                             {"--mmio-caching", "off"},
+                                             {"--slot-zap", "slot"},
+                                             {"--nx-huge-pages-opt-out"}}) {
+    std::vector<std::string> line = {"vm", "create", "arm", "--mmu", "stage2"};
+    line.insert(line.end(), option.begin(), option.end());
+    const Result result = daemon.Run(line);
+    EXPECT_EQ(result.exit_code, kExitUsage) << option[0];
+    EXPECT_TRUE(Contains(result.err, option[0])) << result.err;
+  }
+  for (const std::vector<std::string>& option :
+       std::vector<std::vector<std::string>>{{"--granule", "4KiB"},
+                                             {"--ipa-bits", "40"},
+                                             {"--start-level", "1"},
+                                             {"--bbm-level", "2"},
+                                             {"--eager-split-chunk", "2MiB"},
+                                             {"--hardware-access-flag"},
+                                             {"--hardware-dirty-state"},
+                                             {"--tlbi-range"}}) {
+    std::vector<std::string> line = {"vm", "create", "alpha"};
+    line.insert(line.end(), option.begin(), option.end());
+    const Result result = daemon.Run(line);
+    EXPECT_EQ(result.exit_code, kExitUsage) << option[0];
+    EXPECT_TRUE(Contains(result.err, option[0])) << result.err;
+  }
+}
+
 TEST(VmCommandsTest, WhatOrdinaryTablesCannotHaveIsRefused) {
   FakeDaemon daemon;
   for (const std::vector<std::string>& option :
@@ -130,6 +203,16 @@ TEST(VmCommandsTest, LabelsThatAreNotNamedStay) {
   EXPECT_EQ(absl::StrJoin(daemon.update.update_mask().paths(), " "),
             "shadow_page_limit labels");
   EXPECT_EQ(daemon.Run({"vm", "update", "labelled"}).exit_code, kExitUsage);
+}
+
+TEST(VmCommandsTest, AnEagerSplitChunkOfZeroIsSent) {
+  FakeDaemon daemon;
+  const Result result =
+      daemon.Run({"vm", "update", "arm", "--eager-split-chunk", "0"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  EXPECT_EQ(daemon.update.vm().stage2().eager_split_chunk_bytes(), 0);
+  EXPECT_EQ(absl::StrJoin(daemon.update.update_mask().paths(), " "),
+            "stage2.eager_split_chunk_bytes");
 }
 
 TEST(VmCommandsTest, ALimitAloneIsSentWithoutALook) {

@@ -16,9 +16,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "client/guest_mmu.h"
 #include "client/migration_report.h"
 #include "client/mmu_client/client.h"
 #include "client/quickstart/daemon_process.h"
@@ -114,21 +116,18 @@ std::vector<v1::Memslot> MakeMemslots(int64_t memory_bytes) {
   return memslots;
 }
 
-// The guest's MMU. The guest's kernel or L1 hypervisor maps large pages where
-// it can, so that there are huge mappings to split.
-v1::Vm MakeVm(const std::string& mmu) {
+// The words of --mmu.
+std::vector<std::string> MmuWords() {
+  std::vector<std::string> words;
+  for (const GuestMmu& mmu : GuestMmus()) words.push_back(mmu.word);
+  return words;
+}
+
+// The guest's MMU.
+v1::Vm MakeVm(const std::string& word) {
   v1::Vm vm;
-  if (mmu == "tdp_shadow") {
-    vm.mutable_tdp_shadow();
-  } else if (mmu == "shadow") {
-    vm.mutable_shadow();
-  } else if (mmu == "nested") {
-    vm.mutable_nested();
-  } else {
-    vm.mutable_tdp();
-  }
-  if (vm.has_shadow() || vm.has_nested()) {
-    vm.mutable_guest_paging()->set_large_pages(v1::FEATURE_ON);
+  for (const GuestMmu& mmu : GuestMmus()) {
+    if (mmu.word == word) mmu.select(&vm);
   }
   return vm;
 }
@@ -166,15 +165,16 @@ void AddFlags(CLI::App& app, Flags* flags) {
                  "trace that the guest replays: a name in --trace-dir, or a "
                  "file (default: sort.trace)");
   app.add_option("--mmu", flags->mmu,
-                 "kind of MMU: tdp, two-dimensional paging; tdp_shadow, the "
+                 "kind of MMU: tdp, two-dimensional paging; tdp-shadow, the "
                  "same with direct shadow pages; shadow, the guest has a "
                  "kernel whose page tables are shadowed; nested, the guest is "
-                 "a hypervisor with a guest of its own (default: tdp)")
-      ->type_name("tdp|tdp_shadow|shadow|nested")
+                 "a hypervisor with a guest of its own; stage2, arm64 "
+                 "(default: tdp)")
+      ->type_name(absl::StrJoin(MmuWords(), "|"))
       ->transform([](const std::string& text) {
-        return absl::StrReplaceAll(text, {{"-", "_"}});
+        return absl::StrReplaceAll(text, {{"_", "-"}});
       })
-      ->check(CLI::IsMember({"tdp", "tdp_shadow", "shadow", "nested"}));
+      ->check(CLI::IsMember(MmuWords()));
   AddParsed(app, "--memory", &flags->memory_bytes, ParseBytes,
             "guest memory: half on 2M pages, half on 1G pages (default: 4GiB)")
       ->type_name("SIZE");

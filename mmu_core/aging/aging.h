@@ -3,14 +3,19 @@
 #ifndef MMU_CORE_AGING_AGING_H_
 #define MMU_CORE_AGING_AGING_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/stats/labels.h"
 
 namespace mmu {
 
 enum class AgeMode : uint8_t { kTest, kTestAndClear };
+
+// Whether an MMU that ages under mmu_lock may be asked, or is left out.
+enum class AgeLock : uint8_t { kLocklessOnly, kMayLock };
 
 // A value. A page is young if a leaf SPTE that maps it has its Accessed bit
 // set. A huge leaf is one unit: all its pages are young, or none (AGE-17).
@@ -24,6 +29,8 @@ struct AgeResult {
   // same page, are asked: then they fill in the bitmaps, and CountPages
   // computes the counts from them.
   std::vector<uint64_t> mapped;
+  // By MmuKind: the MMU was left out, since it would have taken mmu_lock.
+  std::array<bool, kMmuKinds> skipped{};
   // The TDP MMU, which ages quickly, found a young page (AGE-32).
   bool was_fast = false;
   // Pages from the range's end up to this gfn are young, and were aged,

@@ -64,6 +64,8 @@ std::string_view ToString(HookPoint point) {
       "kFlushToRequest",
       "kFoundHeldToQueue",
       "kQueuedToAwait",
+      "kBreakToTlbi",
+      "kTlbiToMake",
       "kSnapshotToStore",
       "kRmapContended",
       "kTopUp",

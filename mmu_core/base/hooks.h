@@ -70,6 +70,8 @@ enum class HookPoint : uint8_t {
   kFlushToRequest,       // flush in a vCPU's queue -> request (RACE-5)
   kFoundHeldToQueue,     // mmu_lock found held -> queued for it (RACE-50)
   kQueuedToAwait,        // queued for mmu_lock, not let in -> waits (RACE-50)
+  kBreakToTlbi,          // entry broken -> TLBs invalidated (RACE-51)
+  kTlbiToMake,           // TLBs invalidated -> new entry made (RACE-51)
   // The hooks below mark one step instead of a gap, for lock traces.
   kSnapshotToStore,  // SPTE read -> store or exchange, write mode
   kRmapContended,    // an rmap lock is contended

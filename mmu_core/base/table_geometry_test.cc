@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/arm_geometry.h"
 #include "mmu_core/base/level.h"
 
 namespace mmu {
@@ -16,28 +17,7 @@ constexpr uint64_t kKib = uint64_t{1} << 10;
 constexpr uint64_t kMib = uint64_t{1} << 20;
 constexpr uint64_t kGib = uint64_t{1} << 30;
 
-// Arm's stage 2 with addresses of 48 bits, that is, without FEAT_LPA and
-// FEAT_LPA2 (DDI0487, D8.2).
-struct Arm4K : Granule<12> {
-  static constexpr Level kMaxLevel{4};
-  static constexpr Level kMaxLeafLevel{3};
-  static constexpr int kMaxRootTables = 16;
-};
-struct Arm16K : Granule<14> {
-  static constexpr Level kMaxLevel{4};
-  static constexpr Level kMaxLeafLevel{2};
-  static constexpr int kMaxRootTables = 16;
-};
-struct Arm64K : Granule<16> {
-  static constexpr Level kMaxLevel{3};
-  static constexpr Level kMaxLeafLevel{2};
-  static constexpr int kMaxRootTables = 16;
-};
-
 static_assert(TableGeometry<X86Geometry>);
-static_assert(TableGeometry<Arm4K>);
-static_assert(TableGeometry<Arm16K>);
-static_assert(TableGeometry<Arm64K>);
 
 // TableGeometry accepts Good and rejects every type below, which breaks one of
 // its rules.
@@ -75,16 +55,11 @@ struct IndexBits {
   int low;
 };
 
-// The Level of this code that is level `arm_level` of the Arm ARM.
-constexpr Level FromArm(int arm_level) {
-  return static_cast<Level>(4 - arm_level);
-}
-
 // The index at each level takes the bits of its field and no others.
 template <typename G>
 void ExpectIndexBits(const std::vector<IndexBits>& fields) {
   for (const IndexBits& f : fields) {
-    const Level level = FromArm(f.arm_level);
+    const Level level = FromArmLevel(f.arm_level);
     for (int bit = 12; bit < 48; ++bit) {
       const int expected =
           f.low <= bit && bit <= f.high ? 1 << (bit - f.low) : 0;
@@ -99,11 +74,11 @@ TEST(TableGeometryTest, Arm4KIsAsInTheManual) {
   EXPECT_EQ(Arm4K::kGranuleBytes, 4 * kKib);
   EXPECT_EQ(Arm4K::kEntryBits, 9);
   EXPECT_EQ(Arm4K::kEntriesPerTable, 512);
-  EXPECT_EQ(BytesPer<Arm4K>(FromArm(3)), 4 * kKib);
-  EXPECT_EQ(BytesPer<Arm4K>(FromArm(2)), 2 * kMib);
-  EXPECT_EQ(BytesPer<Arm4K>(FromArm(1)), 1 * kGib);
+  EXPECT_EQ(BytesPer<Arm4K>(FromArmLevel(3)), 4 * kKib);
+  EXPECT_EQ(BytesPer<Arm4K>(FromArmLevel(2)), 2 * kMib);
+  EXPECT_EQ(BytesPer<Arm4K>(FromArmLevel(1)), 1 * kGib);
   EXPECT_EQ(BytesPer<Arm4K>(Arm4K::kMaxLeafLevel), 1 * kGib);
-  EXPECT_EQ(BytesPer<Arm4K>(FromArm(0)), 512 * kGib);
+  EXPECT_EQ(BytesPer<Arm4K>(FromArmLevel(0)), 512 * kGib);
   ExpectIndexBits<Arm4K>({{0, 47, 39}, {1, 38, 30}, {2, 29, 21}, {3, 20, 12}});
 }
 
@@ -112,11 +87,11 @@ TEST(TableGeometryTest, Arm16KIsAsInTheManual) {
   EXPECT_EQ(Arm16K::kGranuleBytes, 16 * kKib);
   EXPECT_EQ(Arm16K::kEntryBits, 11);
   EXPECT_EQ(Arm16K::kEntriesPerTable, 2048);
-  EXPECT_EQ(BytesPer<Arm16K>(FromArm(3)), 16 * kKib);
-  EXPECT_EQ(BytesPer<Arm16K>(FromArm(2)), 32 * kMib);
+  EXPECT_EQ(BytesPer<Arm16K>(FromArmLevel(3)), 16 * kKib);
+  EXPECT_EQ(BytesPer<Arm16K>(FromArmLevel(2)), 32 * kMib);
   EXPECT_EQ(BytesPer<Arm16K>(Arm16K::kMaxLeafLevel), 32 * kMib);
-  EXPECT_EQ(BytesPer<Arm16K>(FromArm(1)), 64 * kGib);
-  EXPECT_EQ(BytesPer<Arm16K>(FromArm(0)), 128 * 1024 * kGib);
+  EXPECT_EQ(BytesPer<Arm16K>(FromArmLevel(1)), 64 * kGib);
+  EXPECT_EQ(BytesPer<Arm16K>(FromArmLevel(0)), 128 * 1024 * kGib);
   ExpectIndexBits<Arm16K>({{0, 47, 47}, {1, 46, 36}, {2, 35, 25}, {3, 24, 14}});
 }
 
@@ -125,10 +100,10 @@ TEST(TableGeometryTest, Arm64KIsAsInTheManual) {
   EXPECT_EQ(Arm64K::kGranuleBytes, 64 * kKib);
   EXPECT_EQ(Arm64K::kEntryBits, 13);
   EXPECT_EQ(Arm64K::kEntriesPerTable, 8192);
-  EXPECT_EQ(BytesPer<Arm64K>(FromArm(3)), 64 * kKib);
-  EXPECT_EQ(BytesPer<Arm64K>(FromArm(2)), 512 * kMib);
+  EXPECT_EQ(BytesPer<Arm64K>(FromArmLevel(3)), 64 * kKib);
+  EXPECT_EQ(BytesPer<Arm64K>(FromArmLevel(2)), 512 * kMib);
   EXPECT_EQ(BytesPer<Arm64K>(Arm64K::kMaxLeafLevel), 512 * kMib);
-  EXPECT_EQ(BytesPer<Arm64K>(FromArm(1)), 4 * 1024 * kGib);
+  EXPECT_EQ(BytesPer<Arm64K>(FromArmLevel(1)), 4 * 1024 * kGib);
   ExpectIndexBits<Arm64K>({{1, 47, 42}, {2, 41, 29}, {3, 28, 16}});
 }
 

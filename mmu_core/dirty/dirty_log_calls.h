@@ -73,6 +73,10 @@ struct ClearResult {
   // Requested pages that were neither sealed nor in flight in this epoch.
   uint64_t already_clean_page_count = 0;
   uint64_t still_sealed_page_count = 0;  // of the slot, after the call
+  // Pages that were not cleared and lost the right to be written nevertheless:
+  // the rest of a granule, and pages between cleared ones (DL-17). They stay in
+  // the log as they were.
+  uint64_t also_protected_page_count = 0;
   uint64_t split_2m_count = 0;  // huge pages split by the clear (DL-26)
   uint64_t split_1g_count = 0;
 };

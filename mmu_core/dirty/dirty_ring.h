@@ -88,6 +88,7 @@ class DirtyRing {
 
   static constexpr uint32_t kMaxEntries = 65536;
   // The entries that one exit of a vCPU may add, apart from the CPU's own log.
+  // A fault on stage-2 tables adds one for each 4 KiB of the granule.
   static constexpr uint32_t kReservedEntries = 64;
 
   // Checks a ring's size in bytes (DL-40). EINVAL unless it is a power of two,

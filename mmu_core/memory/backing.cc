@@ -57,10 +57,15 @@ absl::Status OutOfMemory(uint64_t size, const std::string& why) {
                    why, "; use a smaller size or a metadata-only backing"));
 }
 
+// The size modulo which addresses of guest and host are congruent.
+uint64_t HostPageBytes(const BackingSpec& spec) {
+  return std::max(BytesPer(spec.host_page_level), spec.granule_bytes);
+}
+
 // Reserves address space for `spec` that is congruent to its gpa modulo the
 // host's page size. Null if the address space has no such gap.
 std::byte* ReserveCongruent(const BackingSpec& spec) {
-  const uint64_t alignment = BytesPer(spec.host_page_level);
+  const uint64_t alignment = HostPageBytes(spec);
   const uint64_t padded = spec.size_bytes + alignment - kPageSize;
   void* raw = mmap(nullptr, padded, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -144,7 +149,7 @@ absl::StatusOr<std::shared_ptr<Backing>> Backing::Make(
   // The index of the first page within its gigabyte of frame numbers.
   const uint64_t first =
       (memory != nullptr ? reinterpret_cast<uintptr_t>(memory)
-                         : spec.gpa.value() % BytesPer(spec.host_page_level)) /
+                         : spec.gpa.value() % HostPageBytes(spec)) /
       kPageSize % PagesPer(Level::k1G);
   const std::optional<Pfn> gigabyte = frames->Reserve(first + pages);
   if (!gigabyte.has_value()) {

@@ -54,6 +54,8 @@ struct BackingSpec {
   // The page size with which the host is assumed to map this memory: the upper
   // limit of the guest's mappings (SLOT-44). k4K, k2M or k1G.
   Level host_page_level = Level::k4K;
+  // The smallest page of the host: a power of two, 4096 to 65536.
+  uint64_t granule_bytes = kPageSize;
   // The guest-physical address of the first byte: hva and gpa are congruent
   // modulo the host's page size. A slot that moves keeps its memory, so its
   // possible mapping levels then depend on the distance of the move. A multiple
@@ -63,7 +65,9 @@ struct BackingSpec {
 
 inline constexpr uint64_t kMaxBackingBytes = uint64_t{1} << 46;
 
-// Memory lent by a FrameLender. A value.
+// Memory lent by a FrameLender, for VMs whose pages have 4 KiB: its frames come
+// and go one by one, so a larger granule of stage 2 would map frames that are
+// not there. A value.
 struct BorrowedSpec {
   // The memory's kind in its owner: kAnonymous if private, kMemfd if shared.
   BackingKind kind = BackingKind::kMemfd;

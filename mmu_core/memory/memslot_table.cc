@@ -76,7 +76,8 @@ MemslotTable::MemslotTable(const MemslotTableOptions& options)
 
 absl::StatusOr<RegionChange> MemslotTable::CheckRegion(
     const RegionRequest& request) const {
-  if (absl::Status status = CheckRegionRequest(request, address_spaces());
+  if (absl::Status status = CheckRegionRequest(request, address_spaces(),
+                                               options_.host_page_bytes);
       !status.ok()) {
     return status;
   }
@@ -142,7 +143,7 @@ absl::Status MemslotTable::CheckPlace(const RegionRequest& request,
   }
   if (range.end.value() - 1 > options_.max_gfn) {  // SLOT-13
     return RegionError(
-        Reason::kGpaOutOfRange, "gpa", EINVAL,
+        Reason::kGpaOutOfRange, "gpa", options_.errno_above_max_gfn,
         Format("gpa is 0x%x with size_bytes %d, but the last "
                "page must not lie above 0x%x; use a lower address",
                request.gpa.value(), request.size_bytes,

@@ -22,6 +22,7 @@
 #define MMU_CORE_MEMORY_MEMSLOT_TABLE_H_
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -78,6 +79,10 @@ class MemslotTableHooks {
 struct MemslotTableOptions {
   // The highest gfn that a slot may have (TRM-06).
   uint64_t max_gfn = 0;
+  // The errno for a slot that does not fit below it: EFAULT on arm64 (SLOT-13).
+  int errno_above_max_gfn = EINVAL;
+  // The smallest page of the host, of which slots are multiples (SLOT-03).
+  uint64_t host_page_bytes = kPageSize;
   // x86 has 2: normal and SMM (TRM-07).
   int address_spaces = 2;
   // If set, no set of memslots is published while an invalidation is announced

@@ -17,15 +17,16 @@ namespace {
 
 constexpr uint32_t kLegalFlags = kMemslotLogDirtyPages | kMemslotReadonly;
 
-absl::Status CheckUserRange(const RegionRequest& request) {
+absl::Status CheckUserRange(const RegionRequest& request,
+                            uint64_t host_page_bytes) {
   const uint64_t hva = request.userspace_addr.value();
   const uint64_t size = request.size_bytes;
-  if (!IsPageAligned(hva)) {
+  if (hva % host_page_bytes != 0) {
     return RegionError(
         Reason::kUnaligned, "userspace_addr", EINVAL,
         Format("userspace_addr is 0x%x, but must be a multiple of "
-               "4096; align it",
-               hva));
+               "%d; align it",
+               hva, host_page_bytes));
   }
   if (hva > kUserAddressEnd || size > kUserAddressEnd - hva) {
     return RegionError(
@@ -57,7 +58,7 @@ absl::Status RegionError(Reason reason, const char* field, int kvm_errno,
 }
 
 absl::Status CheckRegionRequest(const RegionRequest& request,
-                                int address_spaces) {
+                                int address_spaces, uint64_t host_page_bytes) {
   if (request.id() >= kUserMemslots) {  // SLOT-01
     return RegionError(
         Reason::kInvalidSlot, "slot", EINVAL,
@@ -71,21 +72,21 @@ absl::Status CheckRegionRequest(const RegionRequest& request,
                "(read-only) exist; clear the other bits",
                request.flags));
   }
-  if (!IsPageAligned(request.size_bytes)) {  // SLOT-03
-    return RegionError(
-        Reason::kUnaligned, "size_bytes", EINVAL,
-        Format("size_bytes is %d, but must be a multiple of 4096; "
-               "round it",
-               request.size_bytes));
+  if (request.size_bytes % host_page_bytes != 0) {  // SLOT-03
+    return RegionError(Reason::kUnaligned, "size_bytes", EINVAL,
+                       Format("size_bytes is %d, but must be a multiple of %d; "
+                              "round it",
+                              request.size_bytes, host_page_bytes));
   }
-  if (!IsPageAligned(request.gpa.value())) {  // SLOT-03
+  if (request.gpa.value() % host_page_bytes != 0) {  // SLOT-03
     return RegionError(Reason::kUnaligned, "gpa", EINVAL,
-                       Format("gpa is 0x%x, but must be a multiple of 4096; "
+                       Format("gpa is 0x%x, but must be a multiple of %d; "
                               "align it",
-                              request.gpa.value()));
+                              request.gpa.value(), host_page_bytes));
   }
   // SLOT-04
-  if (absl::Status status = CheckUserRange(request); !status.ok()) {
+  if (absl::Status status = CheckUserRange(request, host_page_bytes);
+      !status.ok()) {
     return status;
   }
   if (request.as_id() >= address_spaces) {  // SLOT-05

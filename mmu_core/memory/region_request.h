@@ -53,9 +53,9 @@ enum class RegionChange : uint8_t {
 };
 
 // Checks SLOT-01..07, in that order, and returns the first failure. Errors as
-// MemslotTable::SetRegion.
+// MemslotTable::SetRegion. `host_page_bytes`: the smallest page of the host.
 absl::Status CheckRegionRequest(const RegionRequest& request,
-                                int address_spaces);
+                                int address_spaces, uint64_t host_page_bytes);
 // SLOT-07 alone, for callers that get memory for a slot before they ask for it.
 absl::Status CheckSlotSize(uint64_t size_bytes);
 

@@ -28,13 +28,41 @@ namespace mmu {
 // A leaf of any MMU. A value.
 struct AuditedLeaf {
   int as_id = 0;
-  Gfn gfn;  // the first gfn that it maps
-  Level level = Level::k4K;
-  Spte spte;
-  const SpteFormat& format;
-  // If the leaf lacks D, a CPU's own log would record the next write through
-  // it: such a log can hold only gfns of L1 (DL-33).
-  bool known_to_cpu_logs = false;
+  Gfn gfn;         // the first gfn that it maps
+  uint64_t pages;  // the number of gfns that it maps
+  Level level{1};
+  Pfn pfn;  // of `gfn`
+  bool writable = false;
+  // A write fault may make it writable without another look at the slot.
+  bool mmu_writable = false;
+  bool host_writable = false;
+  bool executable = false;
+  // The next write through it is recorded in a CPU's own log, if there is one
+  // (DL-33): it lacks D, and it maps a gfn of L1.
+  bool cpu_logs_next_write = false;
+  // The processor has noted in the leaf that it was written, and the MMU will
+  // report that (Mmu::CollectDirty).
+  bool write_noted = false;
+  // The largest level, at most the one given, at which the slot may map the gfn
+  // by the rules of this MMU.
+  Level (*max_level)(const Memslot&, Gfn, Level) = nullptr;
+
+  // A leaf of x86 tables.
+  static AuditedLeaf Of(int as_id, Gfn gfn, Level level, Spte spte,
+                        const SpteFormat& format) {
+    return {.as_id = as_id,
+            .gfn = gfn,
+            .pages = PagesPer(level),
+            .level = level,
+            .pfn = spte.pfn(),
+            .writable = spte.IsWritable(),
+            .mmu_writable = format.IsMmuWritable(spte),
+            .host_writable = format.IsHostWritable(spte),
+            .executable = format.IsExecutable(spte),
+            .max_level = [](const Memslot& slot, Gfn of, Level max) {
+              return slot.MaxMappingLevel(of, max);
+            }};
+  }
 };
 
 // An entry that is not present, but not empty either. A value.

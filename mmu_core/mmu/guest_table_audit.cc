@@ -25,7 +25,7 @@ void GuestTableAudit::AddTable(const AuditedGuestTable& table) {
 }
 
 void GuestTableAudit::AddLeaf(const AuditedLeaf& leaf) {
-  if (!leaf.spte.IsWritable() && !leaf.format.IsMmuWritable(leaf.spte)) return;
+  if (!leaf.writable && !leaf.mmu_writable) return;
   writable_leafs_.push_back({{leaf.as_id, leaf.gfn}, leaf.level});
 }
 

@@ -20,6 +20,8 @@ struct SplitOutcome {
   int64_t no_memory_count = 0;
   int64_t limit_count = 0;
   Gfn next_gfn;  // the first gfn that was not visited
+  // EnableLog: the slot's translations were flushed after it was protected.
+  bool flushed = false;
   // The monotonic time at which mmu_lock was acquired; 0: it was not taken.
   int64_t locked_at_nanos = 0;
 

@@ -22,6 +22,7 @@
 #ifndef MMU_CORE_MMU_MMU_H_
 #define MMU_CORE_MMU_MMU_H_
 
+#include <bit>
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
@@ -35,7 +36,7 @@
 #include "mmu_core/dirty/dirty_log_types.h"
 #include "mmu_core/memory/guest_words.h"
 #include "mmu_core/memory/memslot.h"
-#include "mmu_core/memory/memslot_set.h"
+#include "mmu_core/memory/memslot_table.h"
 #include "mmu_core/mmu/audit_sink.h"
 #include "mmu_core/mmu/huge_page_outcomes.h"
 #include "mmu_core/mmu/shadow_page_lister.h"
@@ -58,6 +59,41 @@ enum class NoticeBy : uint8_t {
 struct PageMask {
   Gfn first;
   uint64_t mask = 0;
+
+  bool Has(Gfn gfn) const {
+    const uint64_t bit = gfn - first;
+    return gfn >= first && bit < 64 && (mask >> bit & 1) != 0;
+  }
+  // How many of the pages lie in `range`.
+  uint64_t CountIn(GfnRange range) const {
+    const GfnRange both = GfnRange::Of(first, 64).Intersect(range);
+    if (both.empty()) return 0;
+    const uint64_t bits = ~uint64_t{0} >> (64 - both.pages());
+    return static_cast<uint64_t>(
+        std::popcount(mask & bits << (both.start - first)));
+  }
+};
+
+// Counts the pages that a clear protects besides those that it clears, because
+// an MMU protects more at a time than a page. The words of cleared pages come
+// in ascending order. A value.
+class AlsoProtected {
+ public:
+  // To be called for each word, before its leafs are protected. A leaf of an
+  // earlier word may have pages of this word: those are cleared, too.
+  void BeginWord(const PageMask& cleared) {
+    pages_ -= cleared.CountIn({Gfn(0), until_});
+  }
+  // The leaf that maps `leaf` is protected for that word.
+  void Add(GfnRange leaf, const PageMask& cleared) {
+    pages_ += leaf.pages() - cleared.CountIn(leaf);
+    until_ = leaf.end;
+  }
+  uint64_t pages() const { return pages_; }
+
+ private:
+  uint64_t pages_ = 0;
+  Gfn until_ = Gfn(0);  // the end of the last leaf
 };
 
 // The parameters of a slot that begins to log. A value.
@@ -99,8 +135,9 @@ class Mmu {
   // --- These take mmu_lock themselves, in the mode that they need. ---
 
   // Called when the slot begins to log (DL-02): splits its huge pages if
-  // requested, then re-protects all of its pages. The caller flushes TLBs
-  // before any code relies on the protection.
+  // requested, then re-protects all of its pages; or the other way round. The
+  // caller flushes TLBs before any code relies on the protection, unless
+  // SplitOutcome::flushed says that this was done.
   virtual SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                                  MmuCost* cost) = 0;
 
@@ -132,6 +169,11 @@ class Mmu {
   // pages in all. An MMU without a limit that follows from them has nothing to
   // do.
   virtual void SlotsChanged(uint64_t /*pages*/, MmuCost* /*cost*/) {}
+
+  // Called after a slot was made, deleted or moved, or stopped logging: frees
+  // tables that were kept for splits of logging slots (ARM-30). An MMU that
+  // keeps none has nothing to do.
+  virtual void FreeSplitTables() {}
 
   // The maximum number of shadow pages (SLOT-30). 0: this MMU has no limit.
   // Needs no lock.
@@ -171,17 +213,26 @@ class Mmu {
                                      MmuCost* cost) = 0;
 
   // Re-protects the leafs of level 1 of `pages`, all in the slot (DL-15).
-  // Larger leafs are left alone. The caller flushes.
+  // Larger leafs are left alone on x86, and protected on stage 2 (DL-17). The
+  // caller flushes. Adds to `also` if it protects more at a time than one page.
   virtual void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                          absl::Span<const PageMask> pages, NoticeBy notice_by,
-                         MmuCost* cost) = 0;
+                         AlsoProtected& also, MmuCost* cost) = 0;
+
+  // Whether a clear protects its pages before it splits their huge pages, as
+  // arm64 does (DL-17). All MMUs of a VM agree.
+  virtual bool ProtectsBeforeSplit() const { return false; }
 
   // Clears W and MMU-writable in the leafs of at least `min_level` that map
   // `gfn` (TDP-56). True if something changed: the caller flushes before it
   // releases the lock. An RCU read section may keep the slot instead of
-  // slots_lock.
-  virtual bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
-                               Gfn gfn, Level min_level) = 0;
+  // slots_lock. Nothing to do in an MMU beside which no shadow pages exist, and
+  // whose Reprotect protects huge pages.
+  virtual bool WriteProtectGfn(const MmuWriteLocked& /*lock*/,
+                               const Memslot& /*slot*/, Gfn /*gfn*/,
+                               Level /*min_level*/) {
+    return false;
+  }
 
   // --- Before the log is sealed or counted. No lock is required. ---
 
@@ -191,7 +242,15 @@ class Mmu {
     return absl::OkStatus();
   }
 
-  // --- Without mmu_lock, in an RCU read section. ---
+  // --- Without mmu_lock, in an RCU read section, unless the MMU ages with it.
+
+  // Whether Age takes mmu_lock (AGE-19). It is then called outside of RCU read
+  // sections, and only if the caller may wait for the lock.
+  virtual bool AgesWithLock() const { return false; }
+
+  // Whether the host's request to age and flush flushes the pages that were
+  // young. x86 answers it without a flush (AGE-16).
+  virtual bool FlushesAged() const { return false; }
 
   // Whether vCPUs may use a mapping of this MMU at present. If not, none of its
   // pages is young (AGE-10).
@@ -201,11 +260,11 @@ class Mmu {
   virtual bool AgesFast() const = 0;
 
   // Tests, or tests and clears, the Accessed bits of the leafs that map pages
-  // of `range` of address space `as_id`, whose slots are `slots`, and adds the
+  // of `range` of address space `as_id` of `slots`, and adds the
   // results to `result`, whose bitmap of young pages covers `range`. If
   // result.mapped is not empty it is filled in, and the caller computes the
   // counts (CountPages). No flush (AGE-16). Does not require slots_lock.
-  virtual void Age(const MemslotSet& slots, int as_id, GfnRange range,
+  virtual void Age(const MemslotTable& slots, int as_id, GfnRange range,
                    AgeMode mode, AgeResult& result, MmuCost* cost) const = 0;
 
   // --- For external observers. ---

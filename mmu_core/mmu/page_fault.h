@@ -49,6 +49,9 @@ struct PageFault {
   // The effects of the fault, for statistics.
   bool mmio_spte_created = false;
   bool split_huge_page = false;
+  // Stage 2: the page had lost its mapping to the split of its block by another
+  // fault (ARM-35).
+  bool after_split = false;
   bool marked_dirty = false;  // clean -> dirty by this fault
 };
 

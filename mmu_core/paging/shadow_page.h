@@ -23,7 +23,10 @@
 namespace mmu {
 
 struct ShadowPageState;
-class TablePool;
+struct ShadowPage;
+template <typename Page>
+class BasicTablePool;
+using TablePool = BasicTablePool<ShadowPage>;
 
 using PageTable = EntryTable<X86Geometry, Spte>;
 static_assert(sizeof(PageTable) == kPageSize);
@@ -33,6 +36,8 @@ static_assert(sizeof(PageTable) == kPageSize);
 // comment says otherwise. Hence thread-compatible, and readable without a lock
 // by any thread that reached the page through a link.
 struct ShadowPage {
+  using Table = PageTable;
+
   PageRole role;
   Gfn gfn;                     // first gfn that the page covers
   PageTable* table = nullptr;  // set by the pool, constant

@@ -8,21 +8,24 @@
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/paging/basic_table_pool.h"
 #include "mmu_core/paging/shadow_page.h"
-#include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/refill.h"
 
 namespace mmu {
 
-// Externally synchronised by the thread or vCPU that owns it.
-class TableCache {
+// `Page` is the descriptor of a table (paging/basic_table_pool.h). Externally
+// synchronised by the thread or vCPU that owns it.
+template <typename Page>
+class BasicTableCache {
  public:
+  using Pool = BasicTablePool<Page>;
   static constexpr int kCapacity = 40;
 
-  explicit TableCache(TablePool& pool) : pool_(pool) {}
-  ~TableCache() { Clear(); }
-  TableCache(const TableCache&) = delete;
-  TableCache& operator=(const TableCache&) = delete;
+  explicit BasicTableCache(Pool& pool) : pool_(pool) {}
+  ~BasicTableCache() { Clear(); }
+  BasicTableCache(const BasicTableCache&) = delete;
+  BasicTableCache& operator=(const BasicTableCache&) = delete;
 
   // Fills up to `fill` tables if the stock has fewer than `min`. If the pool
   // has no free table, waits for tables that are being returned to it. Returns
@@ -33,9 +36,9 @@ class TableCache {
     MMU_DCHECK(MayFillFromPool());
     if (count_ >= min) return true;
     return FillFromPool([&] {
-      TablePool::Chain chain = pool_.Take(fill - count_);
+      typename Pool::Chain chain = pool_.Take(fill - count_);
       while (chain.head != nullptr) {
-        ShadowPage* next = chain.head->next_free;
+        Page* next = chain.head->next_free;
         Put(chain.head);
         chain.head = next;
       }
@@ -57,14 +60,14 @@ class TableCache {
   }
 
   // REQUIRES: count() > 0. The contents of the table are undefined.
-  ShadowPage* Take() {
-    ShadowPage* page = head_;
+  Page* Take() {
+    Page* page = head_;
     head_ = page->next_free;
     page->next_free = nullptr;
     --count_;
     return page;
   }
-  void Put(ShadowPage* page) {
+  void Put(Page* page) {
     page->next_free = head_;
     head_ = page;
     ++count_;
@@ -76,22 +79,27 @@ class TableCache {
   }
 
   int count() const { return count_; }
-  // For the auditor: calls fn(const ShadowPage&) for each table, and at most
+  // Whether the pool's limit is why it has no tables.
+  bool pool_is_at_limit() const { return pool_.is_at_limit(); }
+  // For the auditor: calls fn(const Page&) for each table, and at most
   // count() + 1 times, in case a table is in the chain twice.
   template <typename Fn>
   void ForEach(Fn fn) const {
     int left = count_ + 1;
-    for (const ShadowPage* page = head_; page != nullptr && left > 0; --left) {
+    for (const Page* page = head_; page != nullptr && left > 0; --left) {
       fn(*page);
       page = page->next_free;
     }
   }
 
  private:
-  TablePool& pool_;
-  ShadowPage* head_ = nullptr;
+  Pool& pool_;
+  Page* head_ = nullptr;
   int count_ = 0;
 };
+
+// Of the x86 MMUs.
+using TableCache = BasicTableCache<ShadowPage>;
 
 }  // namespace mmu
 

@@ -10,6 +10,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/table_budget.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
@@ -32,6 +33,21 @@ TEST(TablePoolTest, TablesAreDistinctAlignedAndLeadToTheirDescriptors) {
   EXPECT_EQ(tables.size(), 1200u);
   pool.Return(chain.head);
   EXPECT_EQ(pool.tables_out(), 0u);
+}
+
+// Tables of several sizes share a budget. Room for a small one is no room for a
+// large one.
+TEST(TableBudgetTest, ATableIsGrantedWholeOrNotAtAll) {
+  TableBudget budget(/*max=*/35);
+  EXPECT_EQ(budget.Take(/*tables=*/3, /*units=*/16).tables, 2u);
+  EXPECT_FALSE(budget.is_at_limit(3));
+  EXPECT_TRUE(budget.is_at_limit(4));
+  EXPECT_EQ(budget.Take(1, 4).tables, 0u);
+  EXPECT_EQ(budget.Take(5, 1).tables, 3u);
+  EXPECT_TRUE(budget.is_at_limit(1));
+  budget.Return(16);
+  EXPECT_FALSE(budget.is_at_limit(16));
+  EXPECT_EQ(budget.Snapshot().in_use, 19u);
 }
 
 TEST(TablePoolTest, ALimitIsKeptAndCanBeMoved) {

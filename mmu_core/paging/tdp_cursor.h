@@ -7,6 +7,7 @@
 #include "mmu_core/paging/page_table_cursor.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
+#include "mmu_core/paging/table_pool.h"
 
 namespace mmu {
 
@@ -14,7 +15,10 @@ namespace mmu {
 struct X86Paging {
   using Geometry = X86Geometry;
   using Entry = Spte;
+  using Page = ShadowPage;
+  using Pool = TablePool;
   static PageTable* TableOf(Spte spte) { return mmu::TableOf(spte); }
+  static Level LevelOf(const ShadowPage& page) { return page.role.level(); }
 };
 
 using TdpCursor = PageTableCursor<X86Paging>;

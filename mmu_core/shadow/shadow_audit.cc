@@ -309,11 +309,8 @@ class ShadowAuditor {
       Violation(11, page, "entry %d is in the rmap of gfn 0x%x 0 times", index,
                 gfn.value());
     }
-    sink_.CheckLeaf({.as_id = page.page->role.as_id(),
-                     .gfn = gfn,
-                     .level = page.level(),
-                     .spte = spte,
-                     .format = parts_.FormatOf(page)});
+    sink_.CheckLeaf(AuditedLeaf::Of(page.page->role.as_id(), gfn, page.level(),
+                                    spte, parts_.FormatOf(page)));
   }
 
   void CheckUnsync(const ShadowPageState& page) {

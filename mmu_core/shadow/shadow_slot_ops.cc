@@ -117,7 +117,8 @@ SplitOutcome ShadowSlotOps::SplitForClear(MmuWriteLocked& lock,
 
 void ShadowSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                               absl::Span<const PageMask> pages,
-                              NoticeBy notice_by, MmuCost* cost) {
+                              NoticeBy notice_by, AlsoProtected& /*also*/,
+                              MmuCost* cost) {
   for (const auto& [first, mask] : pages) {
     if (notice_by == NoticeBy::kCpuLog) {
       parts_.shadow.log().ClearDirtyMasked(lock, slot, first, mask, cost);
@@ -134,11 +135,11 @@ bool ShadowSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
       lock, *slot.shadow_rmaps(), gfn, min_level);
 }
 
-void ShadowSlotOps::Age(const MemslotSet& slots, int, GfnRange range,
+void ShadowSlotOps::Age(const MemslotTable& slots, int as_id, GfnRange range,
                         AgeMode mode, AgeResult& result, MmuCost* cost) const {
   const bool alone = result.mapped.empty();
   if (alone) result.mapped.resize(result.young.size());
-  for (const Memslot* slot : slots.SlotsIn(range)) {
+  for (const Memslot* slot : slots.Active(as_id).SlotsIn(range)) {
     parts_.shadow.age().Age(*slot, range.Intersect(slot->range()), range, mode,
                             result, cost);
   }

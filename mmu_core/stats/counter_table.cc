@@ -49,6 +49,7 @@ constexpr CounterLabel kOp = {"op", kLockOps, NameOf<LockOp>};
 constexpr CounterLabel kScope = {"scope", kFlushScopes, NameOf<FlushScope>};
 constexpr CounterLabel kReason = {"reason", kFlushReasons, NameOf<FlushReason>};
 constexpr CounterLabel kMmu = {"mmu", kMmuKinds, NameOf<MmuKind>};
+constexpr CounterLabel kTlbi = {"operation", kTlbiKinds, NameOf<TlbiKind>};
 constexpr CounterLabel kPageSizes = {"page_size", 3, SizeName<Level::k4K>};
 constexpr CounterLabel kFrom = {"from", 2, SizeName<Level::k2M>};
 constexpr CounterLabel kTo = {"to", 2, SizeName<Level::k2M>};
@@ -61,8 +62,9 @@ constexpr CounterLabel kLimit = {"limit", kThrottleLimits,
 constexpr CounterLabel kAge = {"result", 2, [](int i) -> std::string_view {
                                  return i == 0 ? "young" : "old";
                                }};
-constexpr CounterLabel kNoLock = {
-    "lock", 1, [](int) -> std::string_view { return "none"; }};
+constexpr CounterLabel kAgingLock = {"lock", 2, [](int i) -> std::string_view {
+                                       return i == 0 ? "none" : "write";
+                                     }};
 constexpr CounterLabel kCause = {"cause", kStallCauses, NameOf<StallCause>};
 constexpr CounterLabel kRingFull = {
     "cause", 1, [](int) { return ToString(StallCause::kRingFull); }};
@@ -272,6 +274,13 @@ constexpr VmCounterRow kVmRows[] = {
      .histogram = [](const Vm& vm, const Index& i) -> const LatencySnapshot& {
        return vm.flush.seconds[i[0]];
      }},
+    {.name = "tlbi",
+     .in_statistics = kListed,
+     .metric = {"tlbi_operations_total",
+                "TLB invalidate instructions of arm64. All but ipas2e1 are "
+                "broadcast to all vCPUs of the VM."},
+     .labels = {&kTlbi},
+     .value = ArrayInVm<&Vm::tlbi>},
 
     // Mappings.
     {.name = "pages_mapped",
@@ -327,18 +336,21 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "mmu_shadow_pages",
      .kind = kInstant,
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pages", "Shadow pages in use."},
      .value = InVm<&Vm::mmu_shadow_pages>,
      .live = OfShadow<&ShadowCounters::mmu_shadow_pages>},
     {.name = "shadow_page_limit",
      .kind = kInstant,
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pages_limit",
                 "Sum of the VMs' limits on shadow pages."},
      .value = InVm<&Vm::shadow_page_limit>},
     {.name = "mmu_unsync",
      .kind = kInstant,
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"unsync_pages",
                 "Shadow pages that may be out of step with the guest's "
                 "tables."},
@@ -346,17 +358,20 @@ constexpr VmCounterRow kVmRows[] = {
      .live = OfShadow<&ShadowCounters::mmu_unsync>},
     {.name = "mmu_shadow_zapped",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pages_zapped_total", "Shadow pages zapped."},
      .value = InVm<&Vm::mmu_shadow_zapped>,
      .live = OfShadow<&ShadowCounters::mmu_shadow_zapped>},
     {.name = "mmu_recycled",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pages_recycled_total",
                 "Shadow pages zapped to make room for others."},
      .value = InVm<&Vm::mmu_recycled>,
      .live = OfShadow<&ShadowCounters::mmu_recycled>},
     {.name = "mmu_flooded",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pages_flooded_total",
                 "Shadow pages zapped because the guest wrote to the shadowed "
                 "table repeatedly without using it as a table, or not in whole "
@@ -365,6 +380,7 @@ constexpr VmCounterRow kVmRows[] = {
      .live = OfShadow<&ShadowCounters::mmu_flooded>},
     {.name = "mmu_pde_zapped",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_pde_zapped_total",
                 "Entries above level 1 zapped because the guest changed the "
                 "shadowed entry."},
@@ -372,12 +388,14 @@ constexpr VmCounterRow kVmRows[] = {
      .live = OfShadow<&ShadowCounters::mmu_pde_zapped>},
     {.name = "mmu_pte_write",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"guest_pte_writes_total",
                 "Emulated writes of guests to their page tables."},
      .value = InVm<&Vm::mmu_pte_write>,
      .live = OfShadow<&ShadowCounters::mmu_pte_write>},
     {.name = "mmu_cache_miss",
      .in_statistics = kListed,
+     .of_x86 = true,
      .metric = {"shadow_cache_misses_total",
                 "Shadow pages created because a lookup found none."},
      .value = InVm<&Vm::mmu_cache_miss>,
@@ -385,11 +403,13 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "max_mmu_rmap_size",
      .kind = kPeak,
      .in_statistics = kListed,
+     .of_x86 = true,
      .value = InVm<&Vm::max_mmu_rmap_size>,
      .live = PeakOfShadow<&ShadowCounters::max_mmu_rmap_size>},
     {.name = "max_mmu_page_hash_collisions",
      .kind = kPeak,
      .in_statistics = kListed,
+     .of_x86 = true,
      .value = InVm<&Vm::max_mmu_page_hash_collisions>,
      .live = PeakOfShadow<&ShadowCounters::max_mmu_page_hash_collisions>},
 
@@ -397,6 +417,7 @@ constexpr VmCounterRow kVmRows[] = {
     {.name = "nx_lpage_splits",
      .kind = kInstant,
      .in_statistics = kListed,
+     .of_x86 = true,
      .value = InVm<&Vm::nx_lpage_splits>},
     {.name = "huge_page_splits",
      .metric = {"huge_page_splits_total", "Huge mappings split.", kFirstEvent},
@@ -512,12 +533,16 @@ constexpr VmCounterRow kVmRows[] = {
     // Ageing.
     {.name = "aged_pages",
      .metric = {"aging_pages_total", "Pages that aging looked at."},
-     .labels = {&kAge, &kNoLock, &kMmu},
+     .labels = {&kAge, &kAgingLock, &kMmu},
      .value = [](const Vm& vm, const Index& i) -> const uint64_t& {
-       return vm.mmus[i[2]].aged[i[0]];
+       return vm.mmus[i[2]].aged[i[1]][i[0]];
      },
-     .live = [](const VmCounters& vm,
-                const Index& i) { return MmuOf(vm, i[2]).Aged(i[0]); }},
+     .live =
+         [](const VmCounters& vm, const Index& i) {
+           // Only stage 2 takes mmu_lock for it (AGE-19).
+           const bool locked = i[2] == static_cast<int>(MmuKind::kStage2);
+           return locked == (i[1] == 1) ? MmuOf(vm, i[2]).Aged(i[0]) : 0;
+         }},
     {.name = "aging",
      .unit = kNanoseconds,
      .metric = {.family = "aging_seconds",
@@ -595,6 +620,13 @@ constexpr VcpuCounterRow kVcpuRows[] = {
      .in_statistics = kListed,
      .value = InVcpu<&Vcpu::invlpg>,
      .live = OfVcpu<&VcpuCounters::invlpg>},
+    {.name = "tlb_conflict_aborts",
+     .in_statistics = kListed,
+     .metric = {"tlb_conflict_aborts_total",
+                "Accesses that found two translations of one address (arm64, "
+                "FEAT_BBM level 2). Each drops them and is repeated."},
+     .value = InVcpu<&Vcpu::tlb_conflict_aborts>,
+     .live = OfVcpu<&VcpuCounters::tlb_conflict_aborts>},
     {.name = "accesses",
      .in_statistics = kListed,
      .value = InVcpu<&Vcpu::accesses>,
@@ -646,8 +678,9 @@ constexpr ProcessCounterRow kProcessRows[] = {
     {.name = "page_tables_by_state",
      .kind = kInstant,
      .metric = {"page_tables",
-                "Page tables of all MMUs. in_use: linked, or in the stock of a "
-                "vCPU. grace_period: unlinked, and free once no walk can use "
+                "Page tables of all MMUs, in units of 4 KiB. in_use: linked, "
+                "or in the stock of a vCPU or of a split. grace_period: "
+                "unlinked, and free once no walk can use "
                 "them. max_page_tables limits the sum."},
      .labels = {&kTableState},
      .value = [](const Process& process, const Index& i) -> const uint64_t& {

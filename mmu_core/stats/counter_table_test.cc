@@ -247,7 +247,7 @@ TEST(CounterTableTest, EachCounterIsCopiedFromItsRowOrNamedHere) {
           // The TLBs.
           "remote_tlb_flush", "remote_tlb_flush_requests", "tlb_flushes",
           "tlb_flush_requests", "tlb_flush_vcpus_kicked", "tlb_flush_elided",
-          "tlb_flush_time",
+          "tlb_flush_time", "tlbi",
           // The dirty log and its rings.
           "undelivered_slots", "dirty_ring_entries", "dirty_ring_used_entries",
           "vcpus_waiting_for_ring"));
@@ -315,8 +315,8 @@ TEST(CounterTableTest, ACopyHasEachCounterOfAVmUnderItsOwnName) {
   EXPECT_THAT(of_tdp.splits, ElementsAre(ElementsAre(0, 0, 0, 1, 0), Each(0)));
   EXPECT_THAT(of_shadow.splits,
               ElementsAre(Each(0), ElementsAre(1, 0, 0, 0, 0)));
-  EXPECT_THAT(of_tdp.aged, ElementsAre(9, 10));
-  EXPECT_THAT(of_shadow.aged, Each(0));
+  EXPECT_THAT(of_tdp.aged, ElementsAre(ElementsAre(9, 10), Each(0)));
+  EXPECT_THAT(of_shadow.aged, Each(Each(0)));
   EXPECT_THAT((std::vector<uint64_t>{s.pages_4k, s.pages_2m, s.pages_1g,
                                      s.table_pages}),
               ElementsAre(1, 5, 4, 11));

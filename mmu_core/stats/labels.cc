@@ -14,8 +14,8 @@ std::string_view Name(const std::array<std::string_view, N>& names,
   return index < N ? names[index] : "invalid";
 }
 
-constexpr std::array<std::string_view, kMmuKinds> kMmuKindNames = {"tdp",
-                                                                   "shadow"};
+constexpr std::array<std::string_view, kMmuKinds> kMmuKindNames = {
+    "tdp", "shadow", "stage2"};
 constexpr std::array<std::string_view, kLockOps> kLockOpNames = {
     "fault", "enable",  "split",   "clear",   "age",
     "zap",   "recover", "memslot", "notifier"};
@@ -36,6 +36,8 @@ constexpr std::array<std::string_view, kSplitFailures> kSplitFailureNames = {
     "no_memory", "raced", "limit", "invalid_root"};
 constexpr std::array<std::string_view, kThrottleLimits> kThrottleLimitNames = {
     "rate", "lock_hold", "flush", "stall", "pause"};
+constexpr std::array<std::string_view, kTlbiKinds> kTlbiKindNames = {
+    "ipas2e1is", "ripas2e1is", "vmalls12e1is", "vmalle1is", "ipas2e1"};
 
 }  // namespace
 
@@ -63,5 +65,6 @@ std::string_view ToString(SplitFailure failure) {
 std::string_view ToString(ThrottleLimit limit) {
   return Name(kThrottleLimitNames, limit);
 }
+std::string_view ToString(TlbiKind kind) { return Name(kTlbiKindNames, kind); }
 
 }  // namespace mmu

@@ -11,8 +11,8 @@
 namespace mmu {
 
 // The MMUs that a VM may have.
-enum class MmuKind : uint8_t { kTdp, kShadow };
-inline constexpr int kMmuKinds = 2;
+enum class MmuKind : uint8_t { kTdp, kShadow, kStage2 };
+inline constexpr int kMmuKinds = 3;
 
 // The operation that took mmu_lock.
 enum class LockOp : uint8_t {
@@ -84,6 +84,10 @@ inline constexpr int kSplitFailures = 4;
 enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
 inline constexpr int kThrottleLimits = 5;
 
+// A TLB invalidate instruction of arm64 (tlb/tlbi.h).
+enum class TlbiKind : uint8_t { kIpa, kIpaRange, kVmid, kStage1, kIpaLocal };
+inline constexpr int kTlbiKinds = 5;
+
 std::string_view ToString(MmuKind kind);
 std::string_view ToString(LockOp op);
 std::string_view ToString(LockMode mode);
@@ -94,6 +98,7 @@ std::string_view ToString(FaultOutcome outcome);
 std::string_view ToString(SplitTrigger trigger);
 std::string_view ToString(SplitFailure failure);
 std::string_view ToString(ThrottleLimit limit);
+std::string_view ToString(TlbiKind kind);
 
 }  // namespace mmu
 

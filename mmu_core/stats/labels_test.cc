@@ -20,7 +20,7 @@ std::vector<std::string> NamesOf(int count) {
 // The names are label values of exported series: changing one breaks queries.
 TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
   using Names = std::vector<std::string>;
-  EXPECT_EQ(NamesOf<MmuKind>(kMmuKinds), (Names{"tdp", "shadow"}));
+  EXPECT_EQ(NamesOf<MmuKind>(kMmuKinds), (Names{"tdp", "shadow", "stage2"}));
   EXPECT_EQ(NamesOf<LockOp>(kLockOps),
             (Names{"fault", "enable", "split", "clear", "age", "zap", "recover",
                    "memslot", "notifier"}));
@@ -40,6 +40,9 @@ TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
             (Names{"no_memory", "raced", "limit", "invalid_root"}));
   EXPECT_EQ(NamesOf<ThrottleLimit>(kThrottleLimits),
             (Names{"rate", "lock_hold", "flush", "stall", "pause"}));
+  EXPECT_EQ(NamesOf<TlbiKind>(kTlbiKinds),
+            (Names{"ipas2e1is", "ripas2e1is", "vmalls12e1is", "vmalle1is",
+                   "ipas2e1"}));
 }
 
 TEST(LabelsTest, ValueOutsideTheEnumHasANameOfItsOwn) {

@@ -39,8 +39,10 @@ struct VcpuNumbers {
   // caused by dirty logging.
   Number dirty_log_faults{};
   Number ring_full_exits{};  // exits because of a full dirty ring
-  Histogram fault_fast;      // sampled
-  Histogram fault_slow;      // sampled
+  // Two translations of one address were cached (stage 2, FEAT_BBM level 2).
+  Number tlb_conflict_aborts{};
+  Histogram fault_fast;  // sampled
+  Histogram fault_slow;  // sampled
 };
 
 using VcpuCounters = VcpuNumbers<OwnedCounter, LatencyHistogram>;

@@ -25,8 +25,9 @@ struct MmuStatsSnapshot {
   uint64_t tables = 0;              // in use
   // [0] from 2M, [1] from 1G; by SplitTrigger.
   std::array<std::array<uint64_t, kSplitTriggers>, 2> splits{};
-  // Pages that ageing looked at: [0] young, [1] old.
-  std::array<uint64_t, 2> aged{};
+  // Pages that ageing looked at: [0] without mmu_lock, [1] with it; then [0]
+  // young, [1] old.
+  std::array<std::array<uint64_t, 2>, 2> aged{};
 };
 
 // A value: one VM's counters, or the sum of several. Arrays are indexed by the
@@ -41,6 +42,7 @@ struct VmStatsSnapshot : ShadowNumbers<uint64_t>,
   std::array<uint64_t, kLockOps> lock_hold_nanos{};  // of both modes
   uint64_t rmap_lock_contended = 0;
   FlushMetrics flush;
+  std::array<uint64_t, kTlbiKinds> tlbi{};  // all 0 without stage-2 tables
 
   std::array<MmuStatsSnapshot, kMmuKinds> mmus;
   // The mappings by size and the tables of all MMUs together. STAT-11.

@@ -11,7 +11,7 @@
 // The lock counts the entries (MmuReadLocked::CountWork), so the limit applies
 // to the hold, however many walks share it. The step during which the limit is
 // reached is still completed: at most the installation or removal of one table,
-// or one rmap.
+// on stage 2 of the tables of one chunk or block, or one rmap.
 
 #ifndef MMU_CORE_SYNC_HOLD_LIMIT_H_
 #define MMU_CORE_SYNC_HOLD_LIMIT_H_

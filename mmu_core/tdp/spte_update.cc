@@ -1,7 +1,5 @@
 #include "mmu_core/tdp/spte_update.h"
 
-#include <optional>
-
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
@@ -12,27 +10,8 @@
 #include "mmu_core/paging/tdp_cursor.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/refill.h"
 
 namespace mmu {
-namespace {
-
-// A change that may unlink a table. It lasts from before the change until the
-// table was handed to RCU; threads that lack tables wait for its end.
-class MayUnlink {
- public:
-  MayUnlink(Level level, Spte old_spte, Spte desired) {
-    if (old_spte.IsPresentTable(level) && !desired.IsPresentTable(level) &&
-        !Reclaim::ThisThreadHasOne()) {
-      reclaim_.emplace();
-    }
-  }
-
- private:
-  std::optional<Reclaim> reclaim_;
-};
-
-}  // namespace
 
 bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
                          Spte desired) {
@@ -45,8 +24,9 @@ bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
-  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
-                               Mode::kShared)
+  lock.CountWork(changes_
+                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
+                             ChangeMode::kShared)
                      .entries);
   return true;
 }
@@ -59,7 +39,8 @@ bool SpteUpdater::UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot, Gfn gfn,
   AtHook(HookPoint::kSnapshotToExchange);
   if (!slot.CompareExchange(expected, desired)) return false;
   lock.CountWork(
-      HandleChanged(gfn, level, old_spte, desired, Mode::kShared).entries);
+      changes_.Handle(gfn, level, old_spte, desired, ChangeMode::kShared)
+          .entries);
   return true;
 }
 
@@ -78,8 +59,9 @@ Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
     cursor.slot().Store(desired);
   }
   cursor.SetOldSpte(desired);
-  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
-                               Mode::kExclusive)
+  lock.CountWork(changes_
+                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
+                             ChangeMode::kExclusive)
                      .entries);
   return old_spte;
 }
@@ -101,8 +83,9 @@ bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
-  lock.CountWork(HandleChanged(cursor.gfn(), cursor.level(), old_spte, desired,
-                               Mode::kExclusive)
+  lock.CountWork(changes_
+                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
+                             ChangeMode::kExclusive)
                      .entries);
   return true;
 }
@@ -126,8 +109,8 @@ bool SpteUpdater::Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
     cursor.SetOldSpte(expected);
     return false;
   }
-  const Removed removed =
-      HandleChanged(cursor.gfn(), cursor.level(), table, huge, Mode::kShared);
+  const Changes::Removed removed = changes_.Handle(
+      cursor.gfn(), cursor.level(), table, huge, ChangeMode::kShared);
   lock.CountWork(removed.entries);
   cursor.SetOldSpte(huge);
   const bool was_used = (removed.leaf_bits & format_.accessed_mask()) != 0;
@@ -151,76 +134,6 @@ void SpteUpdater::PrepareChild(const TdpCursor& cursor,
   page.gfn = cursor.gfn();
   page.parent = &cursor.slot();
   page.nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
-}
-
-SpteUpdater::Removed SpteUpdater::HandleChanged(Gfn gfn, Level level,
-                                                Spte old_spte, Spte new_spte,
-                                                Mode mode) {
-  if (old_spte == new_spte) return {};
-  const bool was_leaf = old_spte.IsPresentLeaf(level);
-  const bool is_leaf = new_spte.IsPresentLeaf(level);
-
-  // A leaf never changes its frame while present: a cached translation would
-  // still give the old frame (TDP-27, 1).
-  MMU_CHECK(!(was_leaf && is_leaf && old_spte.pfn() != new_spte.pfn()));
-
-  if (was_leaf != is_leaf) counters_.AddLeafs(level, is_leaf ? 1 : -1);
-
-  if (old_spte.IsPresentTable(level) && !new_spte.IsPresentTable(level)) {
-    ShadowPage* page = TablePool::DescriptorOf(TableOf(old_spte));
-    MMU_DCHECK(page->gfn == gfn);
-    return RemoveTable(*page, mode);
-  }
-  return {.leaf_bits = was_leaf ? old_spte.bits() : 0};
-}
-
-// The table is unlinked. Readers that entered before may still walk it, and in
-// shared mode may still try to change it. Each entry gets the frozen value, so
-// that their compare-exchange fails and the fault retries from the top:
-//
-//   CPU 0 (fault)                       CPU 1 (zap)
-//   1. enters the table, reads entry:
-//      not present
-//                                       2. unlinks the table
-//                                       3. exchanges the entry with frozen
-//   4. compare-exchange expects "not
-//      present", finds frozen: fails
-//   5. retries, does not find the table
-//
-// Without 3, 4 would put a leaf into a table that is about to be freed, and its
-// page count would never go down. If 4 comes before 3, the exchange returns the
-// new leaf and 3's accounting undoes it.
-SpteUpdater::Removed SpteUpdater::RemoveTable(ShadowPage& page, Mode mode) {
-  const Level level = page.role.level();
-  Removed all{.entries = kEntriesPerTable};
-  AtHook(HookPoint::kUnlinkToCount);
-  TablePool::BeginGracePeriod(page);
-  nx_huge_pages_.Forget(page);
-  AtHook(HookPoint::kUnlinkToFreeze);
-  for (int i = 0; i < kEntriesPerTable; ++i) {
-    SpteSlot& slot = page.table->entries[i];
-    Spte old_spte;
-    if (mode == Mode::kShared) {
-      // Another CPU may own the entry for a moment: this thread may not replace
-      // a frozen value, so it waits for the owner's value (TDP-28).
-      do {
-        old_spte = slot.Exchange(Spte::Frozen());
-      } while (old_spte.IsFrozen());
-    } else {
-      old_spte = slot.Load();
-      if (!old_spte.IsPresent()) continue;
-      old_spte = slot.Exchange(Spte::Frozen());
-    }
-    const Removed below =
-        HandleChanged(page.gfn + static_cast<uint64_t>(i) * PagesPer(level),
-                      level, old_spte, Spte::Frozen(), mode);
-    all.entries += below.entries;
-    all.leaf_bits |= below.leaf_bits;
-  }
-  counters_.AddTables(-1);
-  AtHook(HookPoint::kFreezeToFree);
-  TablePool::HandToRcu(page);
-  return all;
 }
 
 }  // namespace mmu

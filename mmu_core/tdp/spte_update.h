@@ -17,6 +17,7 @@
 
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/mmu/entry_changes.h"
 #include "mmu_core/mmu/nx_huge_pages.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
@@ -33,7 +34,9 @@ class SpteUpdater {
  public:
   SpteUpdater(const SpteFormat& format, MmuCounters& counters,
               NxHugePageList& nx_huge_pages)
-      : format_(format), counters_(counters), nx_huge_pages_(nx_huge_pages) {}
+      : format_(format),
+        counters_(counters),
+        changes_(counters, Forget{nx_huge_pages}) {}
 
   // Changes the cursor's entry from its snapshot to `desired`. On success the
   // snapshot becomes `desired`. Returns false in read mode if the entry no
@@ -86,20 +89,15 @@ class SpteUpdater {
   }
 
  private:
-  enum class Mode : uint8_t { kShared, kExclusive };
-
-  // The entries removed with a table and the tables below it.
-  struct Removed {
-    int64_t entries = 0;
-    uint64_t leaf_bits = 0;  // of all leafs, ORed
+  struct Forget {
+    NxHugePageList& nx_huge_pages;
+    void operator()(ShadowPage& page) const { nx_huge_pages.Forget(page); }
   };
-  Removed HandleChanged(Gfn gfn, Level level, Spte old_spte, Spte new_spte,
-                        Mode mode);
-  Removed RemoveTable(ShadowPage& page, Mode mode);
+  using Changes = EntryChanges<X86Paging, Forget>;
 
   const SpteFormat& format_;
   MmuCounters& counters_;
-  NxHugePageList& nx_huge_pages_;
+  const Changes changes_;
 };
 
 }  // namespace mmu

@@ -120,12 +120,12 @@ class TdpAuditor {
       if (spte.IsLeaf(level)) {
         ++leafs_;
         leafs_by_level_.Add(level);
-        sink_.CheckLeaf({.as_id = root.as_id(),
-                         .gfn = gfn,
-                         .level = level,
-                         .spte = spte,
-                         .format = format_,
-                         .known_to_cpu_logs = true});
+        AuditedLeaf leaf =
+            AuditedLeaf::Of(root.as_id(), gfn, level, spte, format_);
+        // For a huge leaf the CPU would log only one page.
+        leaf.cpu_logs_next_write =
+            level == Level::k4K && !format_.IsDirty(spte);
+        sink_.CheckLeaf(leaf);
       } else {
         CheckLink(root, slot, gfn, level, spte);
       }

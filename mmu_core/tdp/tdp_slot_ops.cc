@@ -106,7 +106,7 @@ SplitOutcome TdpSlotOps::SplitForClear(MmuWriteLocked& lock,
 
 void TdpSlotOps::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                            absl::Span<const PageMask> pages, NoticeBy notice_by,
-                           MmuCost* cost) {
+                           AlsoProtected& /*also*/, MmuCost* cost) {
   for (const auto& [first, mask] : pages) {
     if (notice_by == NoticeBy::kCpuLog) {
       parts_.tdp.ClearDirtyMasked(lock, slot.as_id, first, mask, cost);
@@ -122,8 +122,8 @@ bool TdpSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
   return parts_.tdp.WriteProtectGfn(lock, slot.as_id, gfn, min_level);
 }
 
-void TdpSlotOps::Age(const MemslotSet&, int as_id, GfnRange range, AgeMode mode,
-                     AgeResult& result, MmuCost* cost) const {
+void TdpSlotOps::Age(const MemslotTable&, int as_id, GfnRange range,
+                     AgeMode mode, AgeResult& result, MmuCost* cost) const {
   parts_.tdp.Age(as_id, range, mode, result, cost);
 }
 

@@ -55,11 +55,11 @@ class TdpSlotOps final : public Mmu {
                              MmuCost* cost) override;
   void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                  absl::Span<const PageMask> pages, NoticeBy notice_by,
-                 MmuCost* cost) override;
+                 AlsoProtected& also, MmuCost* cost) override;
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level) override;
 
-  void Age(const MemslotSet& slots, int as_id, GfnRange range, AgeMode mode,
+  void Age(const MemslotTable& slots, int as_id, GfnRange range, AgeMode mode,
            AgeResult& result, MmuCost* cost) const override;
   bool List(ShadowPageLister& listing) const override;
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;

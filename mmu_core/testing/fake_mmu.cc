@@ -51,6 +51,11 @@ void FakeMmu::SlotsChanged(uint64_t pages, MmuCost* cost) {
   if (real_ != nullptr) real_->SlotsChanged(pages, cost);
 }
 
+void FakeMmu::FreeSplitTables() {
+  Note("FreeSplitTables");
+  if (real_ != nullptr) real_->FreeSplitTables();
+}
+
 absl::Status FakeMmu::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
   Note("SetShadowPageLimit");
   return real_ == nullptr ? absl::OkStatus()
@@ -88,10 +93,10 @@ SplitOutcome FakeMmu::SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
 
 void FakeMmu::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                         absl::Span<const PageMask> pages, NoticeBy notice_by,
-                        MmuCost* cost) {
+                        AlsoProtected& also, MmuCost* cost) {
   Note("Reprotect");
   if (real_ != nullptr) {
-    real_->Reprotect(lock, slot, pages, notice_by, cost);
+    real_->Reprotect(lock, slot, pages, notice_by, also, cost);
   }
 }
 
@@ -107,7 +112,7 @@ absl::Status FakeMmu::CollectDirty(MmuCost* cost) {
   return real_->CollectDirty(cost);
 }
 
-void FakeMmu::Age(const MemslotSet& slots, int as_id, GfnRange range,
+void FakeMmu::Age(const MemslotTable& slots, int as_id, GfnRange range,
                   AgeMode mode, AgeResult& result, MmuCost* cost) const {
   Note("Age");
   if (real_ != nullptr) real_->Age(slots, as_id, range, mode, result, cost);

@@ -55,6 +55,15 @@ class FakeMmu final : public Mmu {
     if (real_ != nullptr) return real_->MayBeInUse();
     return in_use_ == nullptr || in_use_();
   }
+  bool AgesWithLock() const override {
+    return real_ != nullptr && real_->AgesWithLock();
+  }
+  bool FlushesAged() const override {
+    return real_ != nullptr && real_->FlushesAged();
+  }
+  bool ProtectsBeforeSplit() const override {
+    return real_ != nullptr && real_->ProtectsBeforeSplit();
+  }
   bool AgesFast() const override {
     return real_ != nullptr && real_->AgesFast();
   }
@@ -70,6 +79,7 @@ class FakeMmu final : public Mmu {
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost) override;
   void SlotsChanged(uint64_t pages, MmuCost* cost) override;
+  void FreeSplitTables() override;
   uint64_t shadow_page_limit() const override {
     return real_ == nullptr ? 0 : real_->shadow_page_limit();
   }
@@ -85,11 +95,11 @@ class FakeMmu final : public Mmu {
                              MmuCost* cost) override;
   void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                  absl::Span<const PageMask> pages, NoticeBy notice_by,
-                 MmuCost* cost) override;
+                 AlsoProtected& also, MmuCost* cost) override;
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level) override;
   absl::Status CollectDirty(MmuCost* cost) override;
-  void Age(const MemslotSet& slots, int as_id, GfnRange range, AgeMode mode,
+  void Age(const MemslotTable& slots, int as_id, GfnRange range, AgeMode mode,
            AgeResult& result, MmuCost* cost) const override;
   bool List(ShadowPageLister& listing) const override;
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;

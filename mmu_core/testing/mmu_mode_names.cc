@@ -12,13 +12,16 @@ const char* ToString(MmuMode mode) {
       return "shadow";
     case MmuMode::kNested:
       return "nested";
+    case MmuMode::kStage2:
+      return "stage2";
   }
   return "?";
 }
 
 absl::optional<MmuMode> ParseMmuMode(const std::string& name) {
-  for (const MmuMode mode : {MmuMode::kTdp, MmuMode::kTdpShadow,
-                             MmuMode::kShadow, MmuMode::kNested}) {
+  for (const MmuMode mode :
+       {MmuMode::kTdp, MmuMode::kTdpShadow, MmuMode::kShadow, MmuMode::kNested,
+        MmuMode::kStage2}) {
     if (name == ToString(mode)) return mode;
   }
   return absl::nullopt;

@@ -9,6 +9,8 @@
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/paging/tdp_cursor.h"
+#include "mmu_core/stage2/any_granule.h"
+#include "mmu_core/stage2/s2_page.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu::testing {
@@ -59,6 +61,17 @@ std::vector<Mapping> AllMappings(const VmState& vm) {
 
 Level LevelOf(const VmState& vm, Gfn gfn) {
   Level found = Level::k256T;
+  if (vm.stage2 != nullptr) {
+    WithGranule(vm.config.stage2.granule_bytes, [&]<typename G>() {
+      RcuReadGuard rcu;
+      for (S2Cursor<G> c =
+               vm.stage2->of<G>().CursorOver(GfnRange::Of(gfn, 1), Level{1});
+           c.Valid(); c.Next()) {
+        if (c.IsPresentLeaf()) found = c.level();
+      }
+    });
+    return found;
+  }
   ForEachLeaf(vm, GfnRange::Of(gfn, 1),
               [&](Gfn, Level level, Spte) { found = level; });
   return found;

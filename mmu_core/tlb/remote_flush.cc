@@ -117,7 +117,8 @@ FlushResult RemoteTlb::Flush(MmuKind mmu, FlushScope scope, FlushReason reason,
   const int s = static_cast<int>(scope);
   const int r = static_cast<int>(reason);
   const int64_t start = MonotonicNanos();
-  const FlushResult result = Ask(kTlbFlush, &flush);
+  const TlbFlush issued = tlbi_ == nullptr ? flush : tlbi_->Issue(flush);
+  const FlushResult result = Ask(kTlbFlush, &issued);
   seconds_[s].Record(MonotonicNanos() - start);
   Bump(flushes_[m][s][r]);
   Bump(requests_[r]);

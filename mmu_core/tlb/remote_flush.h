@@ -16,6 +16,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/shared_mutex.h"
 #include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/tlb/tlbi.h"
 #include "mmu_core/tlb/vcpu_gate.h"
 
 namespace mmu {
@@ -59,9 +60,11 @@ class RemoteTlb {
  public:
   // `guest_mmu`: the MMU that the VM's guest runs on; with nested paging that
   // of L1. A flush that is issued for several MMUs at once is counted once, as
-  // a flush of this one.
-  explicit RemoteTlb(MmuKind guest_mmu = MmuKind::kTdp)
-      : guest_mmu_(guest_mmu) {}
+  // a flush of this one. `tlbi`, which outlives this object, turns flushes into
+  // TLBI instructions; null: the processors have none.
+  explicit RemoteTlb(MmuKind guest_mmu = MmuKind::kTdp,
+                     TlbiUnit* tlbi = nullptr)
+      : guest_mmu_(guest_mmu), tlbi_(tlbi) {}
   ~RemoteTlb();
   RemoteTlb(const RemoteTlb&) = delete;
   RemoteTlb& operator=(const RemoteTlb&) = delete;
@@ -113,6 +116,7 @@ class RemoteTlb {
   using ReasonCounters = std::array<std::atomic<uint64_t>, kFlushReasons>;
 
   const MmuKind guest_mmu_;
+  TlbiUnit* const tlbi_;
   // Guards the list, not the gates; held in shared mode during a flush. Leaf.
   mutable SharedMutex vcpus_mu_;
   std::vector<VcpuGate*> vcpus_ ABSL_GUARDED_BY(vcpus_mu_);

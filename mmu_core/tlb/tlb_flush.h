@@ -28,6 +28,10 @@ struct TlbFlush {
   std::optional<MmuKind> mmu;  // nullopt: translations of all MMUs of the VM
   GfnRange gfns = kAllGfns;
   FlushDepth depth = FlushDepth::kTables;
+  // Not 0: only leafs of this many gfns each were changed, so cached leafs of
+  // another size may stay. (TLBI by IPA, with a TTL hint if no table was
+  // unlinked, tlb/tlbi.h.)
+  uint64_t entry_pages = 0;
 
   bool Covers(MmuKind kind) const { return !mmu.has_value() || *mmu == kind; }
   bool CoversAllGfns() const { return gfns == kAllGfns; }

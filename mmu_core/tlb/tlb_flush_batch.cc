@@ -15,7 +15,8 @@ TlbFlushBatch::TlbFlushBatch(TlbFlushBatch&& other) noexcept
       scope_(other.scope_),
       reason_(other.reason_),
       range_(std::exchange(other.range_, GfnRange())),
-      depth_(other.depth_) {}
+      depth_(other.depth_),
+      leaf_pages_(other.leaf_pages_) {}
 
 TlbFlushBatch& TlbFlushBatch::operator=(TlbFlushBatch&& other) noexcept {
   if (this == &other) return *this;
@@ -25,11 +26,13 @@ TlbFlushBatch& TlbFlushBatch::operator=(TlbFlushBatch&& other) noexcept {
   reason_ = other.reason_;
   range_ = std::exchange(other.range_, GfnRange());
   depth_ = other.depth_;
+  leaf_pages_ = other.leaf_pages_;
   return *this;
 }
 
 void TlbFlushBatch::Add(GfnRange range, FlushDepth depth) {
   if (range.empty()) return;
+  leaf_pages_ = 0;
   if (!pending()) {
     range_ = range;
     depth_ = depth;
@@ -40,13 +43,28 @@ void TlbFlushBatch::Add(GfnRange range, FlushDepth depth) {
   depth_ = std::max(depth_, depth);
 }
 
+void TlbFlushBatch::AddLeaf(GfnRange range) {
+  const bool first = !pending();
+  Add(range);
+  if (first) leaf_pages_ = range.pages();
+}
+
+void TlbFlushBatch::AddItsTable() {
+  MMU_DCHECK(pending());
+  depth_ = FlushDepth::kTables;
+}
+
 void TlbFlushBatch::Flush(MmuCost* cost) {
   if (!pending()) {
     tlb_.remote().CountElided(reason_);
   } else if (scope_ == FlushScope::kVm) {
     FlushEverything(cost);
   } else {
-    Issue(scope_, {.mmu = tlb_.covers(), .gfns = range_, .depth = depth_},
+    Issue(scope_,
+          {.mmu = tlb_.covers(),
+           .gfns = range_,
+           .depth = depth_,
+           .entry_pages = leaf_pages_},
           cost);
   }
 }

@@ -4,6 +4,8 @@
 #ifndef MMU_CORE_TLB_TLB_FLUSH_BATCH_H_
 #define MMU_CORE_TLB_TLB_FLUSH_BATCH_H_
 
+#include <cstdint>
+
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
@@ -39,6 +41,12 @@ class [[nodiscard]] TlbFlushBatch {
   // they may also hold pointers to tables that were unlinked there. An empty
   // range adds nothing.
   void Add(GfnRange range, FlushDepth depth = FlushDepth::kLeafs);
+  // The same for the one leaf that maps `range`. If nothing else is added, the
+  // flush is of leafs of that size only.
+  void AddLeaf(GfnRange range);
+  // The table that had what was added last was unlinked, too. REQUIRES:
+  // pending.
+  void AddItsTable();
   bool pending() const { return !range_.empty(); }
   // The smallest range that covers all added ranges; empty if clean.
   GfnRange range() const { return range_; }
@@ -63,6 +71,7 @@ class [[nodiscard]] TlbFlushBatch {
   FlushReason reason_;
   GfnRange range_;
   FlushDepth depth_ = FlushDepth::kLeafs;
+  uint64_t leaf_pages_ = 0;  // not 0: only one leaf of this size was added
 };
 
 // A seam for tests of the effects of a missing flush; other programs need not

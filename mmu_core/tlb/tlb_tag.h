@@ -19,6 +19,10 @@ class TlbTag {
   static TlbTag OfRoot(const PageTable& table) {
     return TlbTag(reinterpret_cast<uint64_t>(&table));
   }
+  // The VMID, for stage-2 translations of arm64 (DDI0487, D8.16).
+  static TlbTag OfVmid(uint16_t vmid) {
+    return TlbTag(kVmid | uint64_t{vmid} << 1);
+  }
   // The PCID, for translations of a guest's linear addresses (SDM vol. 3,
   // 4.10.1). Each vCPU has a TLB of its own, so a VPID is not part of the tag.
   // `pcid`: 0..4095; 0 if the guest has no PCIDs.
@@ -34,6 +38,7 @@ class TlbTag {
  private:
   // No table is at an odd address.
   static constexpr uint64_t kLinear = uint64_t{1} << 63 | 1;
+  static constexpr uint64_t kVmid = uint64_t{1} << 62 | 1;
   static constexpr uint64_t kPcidShift = 1;
 
   explicit TlbTag(uint64_t value) : value_(value) {}

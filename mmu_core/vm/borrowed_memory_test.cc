@@ -113,7 +113,8 @@ class BorrowedMemory {
   std::unique_ptr<Vm> vm_;
 };
 
-// A guest on tables of the TDP MMU, and one on shadow pages.
+// A guest on tables of the TDP MMU, one on shadow pages, and one on stage-2
+// tables.
 class BorrowedMemoryTest : public ::testing::TestWithParam<MmuMode>,
                            protected BorrowedMemory {
  protected:
@@ -399,10 +400,13 @@ TEST_P(BorrowedMemoryTest, TheAuditorFindsALeafWithoutAFrame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mmus, BorrowedMemoryTest,
-                         ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow),
+                         ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow,
+                                           MmuMode::kStage2),
                          [](const auto& p) {
-                           return std::string(
-                               p.param == MmuMode::kTdp ? "Tdp" : "TdpShadow");
+                           return std::string(p.param == MmuMode::kTdp ? "Tdp"
+                                              : p.param == MmuMode::kTdpShadow
+                                                  ? "TdpShadow"
+                                                  : "Stage2");
                          });
 
 class BorrowedTdpTest : public ::testing::Test, protected BorrowedMemory {

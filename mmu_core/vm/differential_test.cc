@@ -3,6 +3,7 @@
 //
 //   the guest                      on                         and on
 //   accesses by gpa                kTdp                       kTdpShadow, a map
+//   accesses by gpa                kStage2, all granules      a map
 //   a kernel and its processes     kShadow, four paging modes FakeGuestCpu
 //   a hypervisor and its L2 guest  kNested, EPT and NPT       FakeL1Cpu
 //
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
@@ -43,6 +45,7 @@
 #include "mmu_core/guest_paging/guest_entry.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
 #include "mmu_core/vm/run/guest_processor.h"
 #include "mmu_core/vm/run/l1_processor.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
@@ -337,6 +340,7 @@ class FlatProgram final : public VirtualWorkload {
     if (access.kind != AccessKind::kWrite) {
       return contents_.Check("the guest", address, *word);
     }
+    written_.insert(address >> kPageShift);
     contents_.Write(address, *word);
     return absl::OkStatus();
   }
@@ -354,12 +358,15 @@ class FlatProgram final : public VirtualWorkload {
   std::set<uint64_t> TakeAccessedPages() {
     return std::exchange(accessed_, {});
   }
+  // The pages written since the last call.
+  std::set<uint64_t> TakeWrittenPages() { return std::exchange(written_, {}); }
 
  private:
   Vm& vm_;
   const uint64_t pages_;
   ReferenceMemory contents_;
   std::set<uint64_t> accessed_;
+  std::set<uint64_t> written_;
 };
 
 struct SecondStage {
@@ -433,6 +440,101 @@ TEST_P(SecondStageTest, ShadowPagesTranslateAndLogAsTheTdpMmu) {
   }
 }
 
+// --- Stage-2 tables ---
+
+enum class Split : uint8_t { kByFault, kAhead };
+
+struct Stage2Kind {
+  std::string name;
+  uint32_t granule_bytes;
+  int bbm_level = 0;
+  Split split = Split::kByFault;
+  Level host_page = Level::k4K;
+};
+
+std::vector<Stage2Kind> Stage2Kinds() {
+  std::vector<Stage2Kind> kinds;
+  for (const uint32_t granule : {4096u, 16384u, 65536u}) {
+    for (const int bbm : {0, 2}) {
+      const std::string name =
+          absl::StrCat("Granule", granule >> 10, "KBbm", bbm);
+      kinds.push_back({absl::StrCat(name, "Pages"), granule, bbm});
+      for (const Split split : {Split::kByFault, Split::kAhead}) {
+        kinds.push_back({absl::StrCat(name, "Blocks",
+                                      split == Split::kAhead ? "SplitAhead"
+                                                             : "SplitByFault"),
+                         granule, bbm, split, Level::k1G});
+      }
+    }
+  }
+  return kinds;
+}
+
+std::unique_ptr<Vm> MakeStage2(const Stage2Kind& kind) {
+  VmConfig config;
+  config.mmu = MmuMode::kStage2;
+  config.stage2.granule_bytes = kind.granule_bytes;
+  config.stage2.bbm_level = kind.bbm_level;
+  if (kind.split == Split::kAhead) {
+    // The smallest blocks.
+    config.stage2.eager_split_chunk_bytes =
+        Stage2LeafSizes(kind.granule_bytes)[1];
+  }
+  const bool blocks = kind.host_page != Level::k4K;
+  config.memslots = {
+      Slot(0, 0, blocks ? 1024 * kMiB : kMemory, kind.host_page)};
+  return MakeVmFrom(config);
+}
+
+// All pages of the granules that have one of `pages`.
+std::vector<uint64_t> WholeGranules(const std::set<uint64_t>& pages,
+                                    uint32_t granule_bytes) {
+  const uint64_t per_granule = granule_bytes / kPageSize;
+  std::set<uint64_t> whole;
+  for (const uint64_t page : pages) {
+    for (uint64_t i = 0; i < per_granule; ++i) {
+      whole.insert(page / per_granule * per_granule + i);
+    }
+  }
+  return {whole.begin(), whole.end()};
+}
+
+class Stage2DifferentialTest : public ::testing::TestWithParam<Stage2Kind> {};
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Stage2DifferentialTest,
+                         ::testing::ValuesIn(Stage2Kinds()),
+                         [](const auto& row) { return row.param.name; });
+
+// Here the dirty pages are exactly those that the guest wrote, a granule at a
+// time: a read never makes its page dirty.
+TEST_P(Stage2DifferentialTest, AccessesReadAndLogAsOnFlatMemory) {
+  auto vm = MakeStage2(GetParam());
+  FlatProgram program(*vm);
+  const auto run = [&](uint64_t count) {
+    const auto source = UniformAccesses(Space(), count);
+    const absl::Status status = RunAccesses(program, *source);
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_EQ(AuditFindings(*vm), "");
+  };
+  run(2 * kPages);
+  DirtyLogConfig log;
+  log.split = SplitPolicy::kEager;
+  ASSERT_TRUE(StartLog(*vm, log).ok());
+  program.TakeWrittenPages();
+  for (int pass = 0; pass < 3; ++pass) {
+    run(500);
+    uint64_t epoch = 0;
+    const std::vector<uint64_t> dirty = SealAndList(*vm, 0, &epoch);
+    EXPECT_EQ(dirty, WholeGranules(program.TakeWrittenPages(),
+                                   GetParam().granule_bytes));
+    ClearLog(*vm, epoch, dirty);
+  }
+  ASSERT_TRUE(
+      StopLog(*vm, RecoverOnStop::kYes, Undelivered::kDiscard, nullptr).ok());
+  run(500);
+  EXPECT_TRUE(program.Verify().ok());
+}
+
 // --- One program on all of them ---
 
 // The program's addresses are those of the guest, of its one process, or of L2.
@@ -456,6 +558,12 @@ TEST(DifferentialTest, AProgramReadsTheSameOnEveryMmu) {
   auto tdp_shadow = MakeMemoryOf(MmuMode::kTdpShadow, EntryFormat::kEpt);
   FlatProgram flat_on_shadow(*tdp_shadow, kProgramPages);
   EXPECT_EQ(reads_of(flat_on_shadow), expected) << "direct shadow pages";
+
+  for (const Stage2Kind& kind : Stage2Kinds()) {
+    auto stage2 = MakeStage2(kind);
+    FlatProgram flat_on_stage2(*stage2, kProgramPages);
+    EXPECT_EQ(reads_of(flat_on_stage2), expected) << kind.name;
+  }
 
   for (const PagingGeometry& geometry :
        {PagingGeometry::k32Bit, PagingGeometry::kPae, PagingGeometry::k4Level,

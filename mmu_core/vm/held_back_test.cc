@@ -254,7 +254,8 @@ TEST_P(HeldBackTest, ItIsStopped) {
 
 INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackTest,
                          ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow,
-                                           MmuMode::kShadow, MmuMode::kNested),
+                                           MmuMode::kShadow, MmuMode::kNested,
+                                           MmuMode::kStage2),
                          [](const auto& p) {
                            switch (p.param) {
                              case MmuMode::kTdp:
@@ -265,6 +266,8 @@ INSTANTIATE_TEST_SUITE_P(Mmus, HeldBackTest,
                                return "Shadow";
                              case MmuMode::kNested:
                                return "Nested";
+                             case MmuMode::kStage2:
+                               return "Stage2";
                            }
                            return "";
                          });

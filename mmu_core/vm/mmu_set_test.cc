@@ -129,7 +129,9 @@ const std::vector<Operation>& Operations() {
                  .ok());
        },
        [](Vm& vm) { EXPECT_TRUE(StopLog(vm, RecoverOnStop::kYes).ok()); },
-       {{"CollectDirty", kFirst, "none"}, {"Recover", kLast, "none"}}},
+       {{"CollectDirty", kFirst, "none"},
+        {"FreeSplitTables", kFirst, "none"},
+        {"Recover", kLast, "none"}}},
       {"RecoverHugePages",
        Nothing,
        [](Vm& vm) {
@@ -150,13 +152,15 @@ const std::vector<Operation>& Operations() {
        [](Vm& vm) {
          EXPECT_TRUE(vm.SetMemslot(Slot(5, 64 * kMiB, kMiB)).ok());
        },
-       {{"SlotsChanged", kFirst, "none"}}},
+       {{"SlotsChanged", kFirst, "none"}, {"FreeSplitTables", kFirst, "none"}}},
       {"DeleteASlotAndAllMappings",
        Nothing,
        [](Vm& vm) {
          EXPECT_TRUE(vm.DeleteMemslot(1, Undelivered::kDiscard).ok());
        },
-       {{"FastZapAll", kLast, "none"}, {"SlotsChanged", kFirst, "none"}}},
+       {{"FastZapAll", kLast, "none"},
+        {"SlotsChanged", kFirst, "none"},
+        {"FreeSplitTables", kFirst, "none"}}},
       {"HostTakesPagesAway",
        Nothing,
        [](Vm& vm) { HostUnmaps(vm, HostPagesOf(vm, 0, 0, 1)); },
@@ -270,7 +274,8 @@ TEST_P(MmuSetTest, ASlotThatGoesAloneIsForgottenByAllUnderOneHold) {
       ElementsAreArray(
           Expected(GetParam().all,
                    {{"ForgetSlot", Order::kLastAddedFirst, "write"},
-                    {"SlotsChanged", Order::kFirstAddedFirst, "none"}})));
+                    {"SlotsChanged", Order::kFirstAddedFirst, "none"},
+                    {"FreeSplitTables", Order::kFirstAddedFirst, "none"}})));
 }
 
 // Covers: AGE-10

@@ -78,6 +78,9 @@ VmConfig ConfigOf(const Kind& kind) {
   config.format = kind.format;
   config.pml = kind.pml;
   config.slot_zap = kind.slot_zap;
+  if (kind.mmu == MmuMode::kStage2) {
+    config.stage2.eager_split_chunk_bytes = 2 * kMiB;
+  }
   config.dirty_ring_entries = kind.ring_entries;
   if (kind.ring_entries != 0) {
     config.companion_bitmap = VmConfig::CompanionBitmap::kYes;
@@ -95,6 +98,7 @@ class Subject {
     switch (kind.mmu) {
       case MmuMode::kTdp:
       case MmuMode::kTdpShadow:
+      case MmuMode::kStage2:
         break;
       case MmuMode::kShadow: {
         // With paging off, direct shadow pages map the guest's memory.
@@ -626,6 +630,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Kind{.name = "tdp_rings", .ring_entries = 1024},
                       Kind{.name = "tdp_pml", .pml = VmConfig::Pml::kYes},
                       Kind{.name = "tdp_shadow", .mmu = MmuMode::kTdpShadow},
+                      Kind{.name = "stage2", .mmu = MmuMode::kStage2},
                       Kind{.name = "shadow",
                            .mmu = MmuMode::kShadow,
                            .format = EntryFormat::kNpt},
@@ -636,14 +641,14 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& param) { return std::string(param.param.name); });
 
 // One kind for each MMU that splits.
-INSTANTIATE_TEST_SUITE_P(Kinds, NoMemoryPoolTest,
-                         ::testing::Values(Kind{.name = "tdp"},
-                                           Kind{.name = "nested_with_l2",
-                                                .mmu = MmuMode::kNested,
-                                                .l2 = Kind::L2::kYes}),
-                         [](const auto& param) {
-                           return std::string(param.param.name);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, NoMemoryPoolTest,
+    ::testing::Values(Kind{.name = "tdp"},
+                      Kind{.name = "stage2", .mmu = MmuMode::kStage2},
+                      Kind{.name = "nested_with_l2",
+                           .mmu = MmuMode::kNested,
+                           .l2 = Kind::L2::kYes}),
+    [](const auto& param) { return std::string(param.param.name); });
 
 // A source whose accesses end with an error that is not the guest's or the
 // host's fault.

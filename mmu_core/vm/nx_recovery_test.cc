@@ -106,6 +106,21 @@ TEST_F(NxRecoveryTest, ARunEndsWithAFlush) {
   EXPECT_EQ(AuditFindings(*vm_), "") << "no TLB knows more than the tables";
 }
 
+// The erratum that is mitigated is one of x86 processors.
+TEST(NxRecoverySettingsTest, AMitigationLeavesStage2TablesAlone) {
+  NxParameters parameters(ItlbMultihit::kNo);
+  VmConfig config;
+  config.mmu = MmuMode::kStage2;
+  config.memslots = {Slot(0, 0, k2MiB, Level::k2M)};
+  auto vm = MakeVmFrom(config, parameters);
+  ASSERT_EQ(Write(*vm, 0), AccessOutcome::kDone);
+  const uint64_t flushes = FlushesOf(*vm);
+  ASSERT_TRUE(parameters.SetNxHugePages("force").ok());
+  EXPECT_FALSE(vm->state().nx_huge_pages.mitigated());
+  EXPECT_EQ(vm->Stats().pages_2m, 1u);
+  EXPECT_EQ(FlushesOf(*vm), flushes);
+}
+
 // Covers: SPTE-53
 TEST(NxRecoverySettingsTest, ThePeriodGivesEachTableAnHour) {
   const auto period = [](uint32_t ratio, absl::Duration set) {

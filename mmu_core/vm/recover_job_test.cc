@@ -14,6 +14,8 @@
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/vm.h"
@@ -167,6 +169,31 @@ TEST(RecoverJob, WhatCanBecome1GIsNotCutSmaller) {
   ASSERT_TRUE(job.Run().ok());
   EXPECT_EQ(job.progress().recovered.to_1g_count, 1u);
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
+}
+
+// The chunk of the throttle need not be a multiple of the blocks that a granule
+// has. A block in two pieces would never be put together.
+TEST(RecoverJob, NoBlockLiesInTwoPieces) {
+  for (const uint32_t granule : {16384u, 65536u}) {
+    const uint64_t block = Stage2LeafSizes(granule)[1];
+    VmConfig config;
+    config.mmu = MmuMode::kStage2;
+    config.stage2.granule_bytes = granule;
+    config.stage2.eager_split_chunk_bytes = block;
+    config.memslots = {
+        testing::Slot(0, 0, 4 * block, Level::k1G, BackingKind::kMetadataOnly)};
+    const auto vm = testing::MakeVmFrom(config);
+    for (uint64_t i = 0; i < 4; ++i) testing::Write(*vm, i * block);
+    ASSERT_EQ(vm->Stats().pages_2m, 4u);
+    ASSERT_TRUE(SplitJob::Create(vm->state(), {}).value()->Run().ok());
+    ASSERT_EQ(vm->Stats().pages_2m, 0u);
+    Throttle throttle;
+    throttle.chunk_bytes = static_cast<int64_t>(block + block / 2);
+    RecoverJob job(vm->state(), {GfnRange::Of(Gfn(0), 4 * block / kPageSize)},
+                   throttle);
+    ASSERT_TRUE(job.Run().ok());
+    EXPECT_EQ(job.progress().recovered.to_2m_count, 4u) << granule;
+  }
 }
 
 TEST_F(RecoverJobTest, ACancelledJobDoesNoMore) {

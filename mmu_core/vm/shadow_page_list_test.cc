@@ -140,6 +140,67 @@ TEST(ListTdpPagesTest, APositionThatNothingGaveIsHarmless) {
   }
 }
 
+// --- The stage-2 MMU. ---
+
+// The same memory, by granules of 4 KiB. The root is two tables of level 3.
+std::unique_ptr<Vm> Stage2VmWithTables() {
+  VmConfig config;
+  config.mmu = MmuMode::kStage2;
+  config.memslots = {testing::Slot(0, 0, 6 * kMiB),
+                     testing::Slot(1, 1024 * kMiB, 2 * kMiB)};
+  auto vm = testing::MakeVmFrom(config);
+  for (const uint64_t gpa : {0 * kMiB, 2 * kMiB, 4 * kMiB, 1024 * kMiB}) {
+    testing::Write(*vm, gpa);
+  }
+  return vm;
+}
+
+const std::vector<std::string> kAllStage2Tables = {
+    "3@0 2/0",    "2@0 3/0",      "1@0 1/1",      "1@512 1/1",
+    "1@1024 1/1", "2@262144 1/0", "1@262144 1/1", "3@134217728 0/0"};
+
+TEST(ListStage2PagesTest, TablesComeBeforeThoseBelowThem) {
+  const auto vm = Stage2VmWithTables();
+  const ShadowPageListing listing = vm->ListShadowPages({}, {}, 100);
+  EXPECT_EQ(Show(listing.pages), kAllStage2Tables);
+  EXPECT_EQ(listing.next, std::nullopt);
+  EXPECT_EQ(listing.pages[0].root_count, 1);
+  EXPECT_EQ(listing.pages[0].parent_count, 0u);
+  EXPECT_EQ(listing.pages[1].root_count, 0);
+  EXPECT_EQ(listing.pages[1].parent_count, 1u);
+  EXPECT_EQ(listing.pages[1].parents[0],
+            (EntryPlace{listing.pages[0].table, 0}));
+  EXPECT_EQ(listing.pages[5].parents[0],
+            (EntryPlace{listing.pages[0].table, 1}));
+}
+
+TEST(ListStage2PagesTest, PartsOfAnySizeAddUpToTheWhole) {
+  const auto vm = Stage2VmWithTables();
+  for (size_t limit = 1; limit <= kAllStage2Tables.size() + 1; ++limit) {
+    std::vector<std::string> all;
+    ShadowPagePosition from;
+    for (;;) {
+      const ShadowPageListing part = vm->ListShadowPages({}, from, limit);
+      for (const std::string& page : Show(part.pages)) all.push_back(page);
+      if (!part.next.has_value()) break;
+      from = *part.next;
+    }
+    EXPECT_EQ(all, kAllStage2Tables) << "by " << limit;
+  }
+}
+
+TEST(ListStage2PagesTest, AFilterPassesWhatItNames) {
+  const auto vm = Stage2VmWithTables();
+  const auto show = [&](const ShadowPageFilter& filter) {
+    return Show(vm->ListShadowPages(filter, {}, 100).pages);
+  };
+  EXPECT_THAT(show({.level = 2}), ElementsAre("2@0 3/0", "2@262144 1/0"));
+  EXPECT_THAT(show({.gfns = GfnRange::Of(Gfn(512), 1)}),
+              ElementsAre("3@0 2/0", "2@0 3/0", "1@512 1/1"));
+  EXPECT_THAT(show({.owner = MmuKind::kTdp}), IsEmpty());
+  EXPECT_THAT(show({.sync = ShadowPageFilter::Sync::kUnsync}), IsEmpty());
+}
+
 // --- The shadow MMU. ---
 
 class ListShadowMmuPagesTest : public testing::ShadowFixture,

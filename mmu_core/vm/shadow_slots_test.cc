@@ -193,10 +193,10 @@ TEST_P(ShadowSlotsTest, EachMmuCountsWhatItDidAndOneFlushOfBothIsOne) {
                                  AgeMode::kTest, nullptr)
                              .value();
   const VmStatsSnapshot now = vm_.Stats();
-  EXPECT_EQ(now.mmus[kTdp].aged[0], aged.young_page_count);
-  EXPECT_EQ(now.mmus[kTdp].aged[1], aged.old_page_count);
+  EXPECT_EQ(now.mmus[kTdp].aged[0][0], aged.young_page_count);
+  EXPECT_EQ(now.mmus[kTdp].aged[0][1], aged.old_page_count);
   EXPECT_GT(aged.young_page_count, 0u);
-  EXPECT_EQ(now.mmus[kShadow].aged[0] + now.mmus[kShadow].aged[1], 0u);
+  EXPECT_EQ(now.mmus[kShadow].aged[0][0] + now.mmus[kShadow].aged[0][1], 0u);
 }
 
 // Covers: SHD-70, DL-02
@@ -485,7 +485,8 @@ TEST_P(ShadowSlotsTest, ATestOfYoungIsTheSameInAnyOrderOfTheMmus) {
   for (const bool l1_uses : {false, true}) {
     for (const bool l2_uses : {false, true}) {
       SCOPED_TRACE(::testing::Message() << l1_uses << l2_uses);
-      AgePages(state, 0, page, AgeMode::kTestAndClear, nullptr);
+      AgePages(state, 0, page, AgeMode::kTestAndClear, AgeLock::kMayLock,
+               nullptr);
       state.vcpus[0]->ReleaseRoot();  // empties the vCPU's TLB
       if (l1_uses) Read(vm_, gfn << kPageShift);
       if (l2_uses) nested_.ReadL2(0);
@@ -558,7 +559,7 @@ TEST(ShadowSlotAgeTest, WithoutL2NoRmapIsLookedAt) {
   auto vm = MakeVmFrom(config);
   Touch(*vm, GfnRange::Of(Gfn(0), 4));
   const AgeResult result = AgePages(vm->state(), 0, GfnRange::Of(Gfn(0), 8),
-                                    AgeMode::kTest, nullptr);
+                                    AgeMode::kTest, AgeLock::kMayLock, nullptr);
   EXPECT_THAT(result.mapped, IsEmpty()) << "one MMU is asked";
   EXPECT_EQ(result.young_page_count, 4u);
 }

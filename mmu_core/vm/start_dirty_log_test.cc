@@ -40,6 +40,7 @@ using ::mmu::testing::kPages2M;
 using ::mmu::testing::kPlain;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::MakeVm;
+using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::Mapping;
 using ::mmu::testing::Read;
 using ::mmu::testing::SealAndList;
@@ -138,6 +139,23 @@ TEST(StartDirtyLogTest, WithoutASplitPolicyPagesStayHugeButNotWritable) {
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{0, Level::k2M, "rmad"}));
   EXPECT_EQ(cost.tlb_flush_count, 1);
+}
+
+// KVM flushes where nothing is mapped yet, too.
+// Covers: DL-02
+TEST(StartDirtyLogTest, ItFlushesOnceOnEveryMmu) {
+  for (const MmuMode mode :
+       {MmuMode::kTdp, MmuMode::kTdpShadow, MmuMode::kShadow, MmuMode::kNested,
+        MmuMode::kStage2}) {
+    VmConfig config;
+    config.mmu = mode;
+    if (mode == MmuMode::kShadow) config.format = EntryFormat::kNpt;
+    config.memslots = {Slot(0, 0, 4 * kMiB, Level::k2M)};
+    auto vm = MakeVmFrom(config);
+    MmuCost cost;
+    ASSERT_TRUE(StartLog(*vm, kEager, &cost).ok());
+    EXPECT_EQ(cost.tlb_flush_count, 1) << static_cast<int>(mode);
+  }
 }
 
 // The policy is read when a log starts: one VM first splits nothing, and then

@@ -216,9 +216,12 @@ TEST(StopDirtyLogTest, ADeletionIsRefusedAndCountsAsAStopDoes) {
 
 // A stop that must lose nothing checks the log and then ends it. No vCPU may
 // write in between. Here the vCPUs only read, so that no page becomes dirty.
+// Where the processor notes writes besides the log.
+enum class NotedIn { kNothing, kPmlBuffer, kDescriptor };
+
 struct StandStill {
   const char* name;
-  VmConfig::Pml pml;
+  NotedIn noted_in;
   Undelivered undelivered;
 };
 
@@ -227,7 +230,13 @@ class StandStillTest : public ::testing::TestWithParam<StandStill> {};
 TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
   VmConfig config;
   config.vcpu_count = 2;
-  config.pml = GetParam().pml;
+  if (GetParam().noted_in == NotedIn::kPmlBuffer) {
+    config.pml = VmConfig::Pml::kYes;
+  } else if (GetParam().noted_in == NotedIn::kDescriptor) {
+    config.mmu = MmuMode::kStage2;
+    config.stage2.access_flag = Stage2Config::AccessFlag::kByHardware;
+    config.stage2.dirty_state = Stage2Config::DirtyState::kByHardware;
+  }
   config.memslots = {Slot(0, 0, 4 * kMiB)};
   auto vm = testing::MakeVmFrom(config);
   Touch(*vm, GfnRange::Of(Gfn(0), 1024));
@@ -270,16 +279,18 @@ TEST_P(StandStillTest, VcpusStandStillFromTheLookAtTheLogToItsEnd) {
   vm->StopWorkload();
 }
 
-// The PML buffers must be drained before the end. Otherwise their pages would
-// not count as discarded.
+// What the processor has noted must be collected before the end. Otherwise
+// these pages would not count as discarded.
 INSTANTIATE_TEST_SUITE_P(
     Stops, StandStillTest,
-    ::testing::Values(StandStill{"ThatRefuses", VmConfig::Pml::kNo,
+    ::testing::Values(StandStill{"ThatRefuses", NotedIn::kNothing,
                                  Undelivered::kRefuse},
-                      StandStill{"ThatRefusesWithPml", VmConfig::Pml::kYes,
+                      StandStill{"ThatRefusesWithPml", NotedIn::kPmlBuffer,
                                  Undelivered::kRefuse},
-                      StandStill{"ThatDiscardsWithPml", VmConfig::Pml::kYes,
-                                 Undelivered::kDiscard}),
+                      StandStill{"ThatDiscardsWithPml", NotedIn::kPmlBuffer,
+                                 Undelivered::kDiscard},
+                      StandStill{"ThatDiscardsWithDirtyState",
+                                 NotedIn::kDescriptor, Undelivered::kDiscard}),
     [](const auto& p) { return std::string(p.param.name); });
 
 // A vCPU that stays in the guest until the test ends it. A thread that pauses

@@ -14,7 +14,7 @@
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
-#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/paging/table_budget.h"
 #include "mmu_core/shadow/shadow_mmu.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/mmu_lock.h"
@@ -33,6 +33,7 @@ namespace {
 
 constexpr uint64_t kHuge = 16 * kMiB;  // the size of slot 0
 constexpr uint64_t kFar = kGiB;        // the gpa of slot 1, which has 64 MiB
+constexpr uint64_t kBlock = 2 * kGiB;  // the gpa of slot 2, one page of 2 MiB
 constexpr uint64_t kHole = 4 * kGiB;   // no memory
 
 struct Row {
@@ -47,6 +48,16 @@ struct Row {
 std::ostream& operator<<(std::ostream& os, const Row& row) {
   return os << row.operation;
 }
+
+TableBudget& Budget() { return TableBudget::Process(); }
+
+// From now on no table may be taken but those that come back.
+void SetLimitToWhatIsOut() {
+  const TableBudget::Use use = Budget().Snapshot();
+  Budget().SetMax(use.in_use + use.in_grace_period);
+}
+
+bool IsAtLimit() { return Budget().is_at_limit(/*units=*/1); }
 
 // Unlinks the eight tables of slot 0.
 void RecoverAll(Vm& vm) {
@@ -84,6 +95,11 @@ void WriteFar(Vm& vm) {
   EXPECT_EQ(Write(vm, kFar + 40 * kMiB, 7), AccessOutcome::kDone);
 }
 
+// vCPU 1 has made no access before, so it has no stock of tables.
+void WriteFarByVcpu1(Vm& vm) {
+  EXPECT_EQ(Write(vm, kFar + 40 * kMiB, 7, /*vcpu=*/1), AccessOutcome::kDone);
+}
+
 void ReadHole(Vm& vm) { EXPECT_EQ(Read(vm, kHole), AccessOutcome::kEmulated); }
 
 void WriteNear(Vm& vm) { EXPECT_EQ(Write(vm, 0, 7), AccessOutcome::kDone); }
@@ -95,25 +111,42 @@ void PreFaultFar(Vm& vm) {
               }).ok());
 }
 
-void SplitOne(Vm& vm) {
+void SplitBlocks(Vm& vm, GfnRange range, int64_t blocks) {
   SplitRequest request;
-  request.ranges = {GfnRange::Of(Gfn(0), 512)};
+  request.ranges = {range};
   const auto job = SplitJob::Create(vm.state(), request);
   ASSERT_TRUE(job.ok());
   EXPECT_TRUE((*job)->Run().ok());
-  EXPECT_EQ((*job)->Progress().split_2m_count, 1);
+  EXPECT_EQ((*job)->Progress().split_2m_count, blocks);
 }
 
-// A VM that uses tables: with the TDP MMU eight tables of small pages for slot
-// 0, with the shadow MMU ten tables for slot 1.
+void SplitOne(Vm& vm) {
+  SplitBlocks(vm, GfnRange::Of(Gfn(kBlock >> kPageShift), 512), 1);
+}
+
+// Makes a VM, whose root of stage-2 tables is taken at once.
+void MakeAnotherVm(Vm& vm) {
+  VmConfig config;
+  config.mmu = vm.config().mmu;
+  EXPECT_TRUE(Vm::Create(config).ok());
+}
+
+// A VM that uses tables: with the TDP MMU or on stage 2 eight tables of small
+// pages for slot 0, with the shadow MMU ten tables for slot 1.
 std::unique_ptr<Vm> MakeVmWithTables(MmuMode mmu) {
   VmConfig config;
   config.mmu = mmu;
-  config.memslots = {Slot(0, 0, kHuge, Level::k2M), Slot(1, kFar, 64 * kMiB)};
+  if (mmu == MmuMode::kStage2) {
+    config.stage2.eager_split_chunk_bytes = 2 * kMiB;
+  }
+  config.vcpu_count = 2;
+  config.memslots = {Slot(0, 0, kHuge, Level::k2M), Slot(1, kFar, 64 * kMiB),
+                     Slot(2, kBlock, 2 * kMiB, Level::k2M)};
   auto vm = MakeVmFrom(config);
   Touch(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
-  if (mmu == MmuMode::kTdp) {
-    Split(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift));
+  Write(*vm, kBlock);
+  if (mmu != MmuMode::kTdpShadow) {
+    SplitBlocks(*vm, GfnRange::Of(Gfn(0), kHuge >> kPageShift), 8);
   } else {
     for (uint64_t i = 0; i < 10; ++i) Write(*vm, kFar + i * 2 * kMiB);
   }
@@ -134,7 +167,7 @@ void EmptyStocks(Vm& vm) {
 
 class TableLimitTest : public ::testing::TestWithParam<Row> {
  protected:
-  ~TableLimitTest() override { TablePool::Process().SetMaxTables(0); }
+  ~TableLimitTest() override { Budget().SetMax(0); }
 };
 
 // A reader holds up the grace period of the unlinked tables until the operation
@@ -144,14 +177,13 @@ TEST_P(TableLimitTest, TablesInTheirGracePeriodAreWaitedFor) {
   const Row& row = GetParam();
   auto vm = MakeVmWithTables(row.mmu);
   EmptyStocks(*vm);
-  TablePool& pool = TablePool::Process();
-  pool.SetMaxTables(pool.tables_out());
+  SetLimitToWhatIsOut();
   const uint64_t waits = GracePeriodWaits();
 
   std::optional<RcuReadGuard> reader(std::in_place);
   row.unlink(*vm);
-  EXPECT_GT(pool.Snapshot().in_grace_period, 4u);
-  EXPECT_TRUE(pool.is_at_limit());
+  EXPECT_GT(Budget().Snapshot().in_grace_period, 4u);
+  EXPECT_TRUE(IsAtLimit());
   Interleaving threads;
   threads.Add("operation", [&] { row.act(*vm); });
   threads.RunTo("operation", HookPoint::kGracePeriod);
@@ -159,7 +191,7 @@ TEST_P(TableLimitTest, TablesInTheirGracePeriodAreWaitedFor) {
   reader.reset();
   threads.RunToEnd("operation");
   EXPECT_EQ(vm->Stats().vcpus.fault_errors, 0u);
-  pool.SetMaxTables(0);
+  Budget().SetMax(0);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -171,6 +203,9 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"LoadOfARoot", MmuMode::kTdp, ZapAll, WriteNear},
         Row{"PreFault", MmuMode::kTdp, RecoverAll, PreFaultFar},
         Row{"Split", MmuMode::kTdp, RecoverAll, SplitOne},
+        Row{"Stage2Fault", MmuMode::kStage2, RecoverAll, WriteFarByVcpu1},
+        Row{"Stage2Split", MmuMode::kStage2, RecoverAll, SplitOne},
+        Row{"Stage2Root", MmuMode::kStage2, RecoverAll, MakeAnotherVm},
         Row{"ShadowFault", MmuMode::kTdpShadow, ZapShadowPages, WriteFar},
         Row{"LoadOfAShadowRoot", MmuMode::kTdpShadow, ZapAll, WriteNear}),
     [](const auto& p) { return std::string(p.param.operation); });
@@ -200,7 +235,7 @@ void ZapSmallShadowPagesOf(std::unique_ptr<Vm>& vm) {
 
 class TableLimitZapTest : public ::testing::TestWithParam<ZapRow> {
  protected:
-  ~TableLimitZapTest() override { TablePool::Process().SetMaxTables(0); }
+  ~TableLimitZapTest() override { Budget().SetMax(0); }
 };
 
 // No valid root uses these tables any more, or they are unlinked and not yet
@@ -214,15 +249,14 @@ TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
   EmptyStocks(*vm);
   EmptyStocks(*other);
   Vm& subject = row.where == ZapRow::Where::kSameVm ? *vm : *other;
-  TablePool& pool = TablePool::Process();
-  pool.SetMaxTables(pool.tables_out());
+  SetLimitToWhatIsOut();
   const uint64_t waits = GracePeriodWaits();
   {
     Interleaving threads;
     threads.Add("zap", [&] { row.zap(vm); });
     threads.Add("operation", [&] { row.act(subject); });
     threads.RunTo("zap", row.first);
-    EXPECT_TRUE(pool.is_at_limit());
+    EXPECT_TRUE(IsAtLimit());
     threads.RunTo("operation", HookPoint::kGracePeriod);
     threads.Start("operation");
     threads.RunToEnd("zap");
@@ -231,7 +265,7 @@ TEST_P(TableLimitZapTest, TablesToWhichTheZapHasYetToComeAreWaitedFor) {
   // The operation may wait several times, if it needs tables twice.
   EXPECT_GT(GracePeriodWaits(), waits);
   EXPECT_EQ(subject.Stats().vcpus.fault_errors, 0u);
-  pool.SetMaxTables(0);
+  Budget().SetMax(0);
   EXPECT_EQ(AuditFindings(subject), "");
 }
 
@@ -275,22 +309,21 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(TableLimitTest, AZapThatIsOffTheLockIsWaitedFor) {
   auto vm = MakeVmWithTables(MmuMode::kTdp);
   EmptyStocks(*vm);
-  TablePool& pool = TablePool::Process();
-  pool.SetMaxTables(pool.tables_out());
+  SetLimitToWhatIsOut();
   {
     const LeapingHoldClock clock;
     Interleaving threads;
     threads.Add("zap", [&] { ZapAll(*vm); });
     threads.Add("operation", [&] { WriteNear(*vm); });
     threads.RunTo("zap", HookPoint::kYield);
-    EXPECT_EQ(pool.Snapshot().in_grace_period, 0u);
+    EXPECT_EQ(Budget().Snapshot().in_grace_period, 0u);
     threads.RunTo("operation", HookPoint::kGracePeriod, 7);
     threads.Start("operation");
     threads.RunToEnd("zap");
     threads.WaitForEnd("operation");
   }
   EXPECT_EQ(vm->Stats().vcpus.fault_errors, 0u);
-  pool.SetMaxTables(0);
+  Budget().SetMax(0);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -304,13 +337,12 @@ TEST(TableLimitTest, AGuestIsZappedAtTheLimitAgainAndAgainAndIsNotLost) {
     }
   };
   touch();
-  TablePool& pool = TablePool::Process();
-  pool.SetMaxTables(pool.tables_out());
+  SetLimitToWhatIsOut();
   for (int round = 0; round < 20; ++round) {
     ZapAll(*vm);
     touch();
   }
-  pool.SetMaxTables(0);
+  Budget().SetMax(0);
   EXPECT_EQ(vm->Stats().table_pages, 34u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
@@ -321,12 +353,11 @@ TEST(TableLimitTest, WithoutTablesInTheirGracePeriodTheLimitIsTheLimit) {
   Write(*vm, 0);
   RcuBarrier();
   vm->state().vcpus[0]->table_cache().Clear();
-  TablePool& pool = TablePool::Process();
-  pool.SetMaxTables(pool.tables_out());
+  SetLimitToWhatIsOut();
   const uint64_t waits = GracePeriodWaits();
   EXPECT_EQ(Write(*vm, 32 * kMiB), AccessOutcome::kError);
   EXPECT_EQ(GracePeriodWaits(), waits);
-  pool.SetMaxTables(0);
+  Budget().SetMax(0);
 }
 
 }  // namespace

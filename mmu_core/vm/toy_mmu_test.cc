@@ -105,7 +105,7 @@ class ToyMmu final : public Mmu {
     return {};
   }
   void Reprotect(MmuWriteLocked&, const Memslot&,
-                 absl::Span<const PageMask> pages, NoticeBy,
+                 absl::Span<const PageMask> pages, NoticeBy, AlsoProtected&,
                  MmuCost*) override {
     for (const PageMask& part : pages) {
       for (const uint64_t bit : SetBitsOf(part.mask)) {
@@ -125,7 +125,7 @@ class ToyMmu final : public Mmu {
     }
     return absl::OkStatus();
   }
-  void Age(const MemslotSet&, int, GfnRange range, AgeMode mode,
+  void Age(const MemslotTable&, int, GfnRange range, AgeMode mode,
            AgeResult& result, MmuCost*) const override {
     for (auto& [gfn, page] : pages_) {
       if (!range.Contains(gfn)) continue;

@@ -10,6 +10,7 @@
 #include "mmu_core/base/with_memory.h"
 #include "mmu_core/dirty/current_dirty_log.h"
 #include "mmu_core/memory/read_guest_memory.h"
+#include "mmu_core/vm/core/eager_split_chunk.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/op_timer.h"
 #include "mmu_core/vm/core/shadow_page_limit.h"
@@ -48,6 +49,7 @@ absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(const VmConfig& config,
     std::unique_ptr<Vm> vm(new Vm(std::make_unique<VmState>(
         config, TablePool::Process(), nx_parameters)));
     if (absl::Status s = vm->state_->nx_recovery.status(); !s.ok()) return s;
+    if (absl::Status s = vm->state_->stage2_status; !s.ok()) return s;
     for (size_t i = 0; i < config.memslots.size(); ++i) {
       if (absl::Status s = vm->SetMemslot(config.memslots[i]); !s.ok()) {
         ErrorDetail detail = DetailOf(s);
@@ -313,19 +315,28 @@ absl::Status Vm::CheckRecoverHugePages(
 }
 
 absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,
-                                  Gfn young_until, MissingSlots missing) {
-  return AgeRange(*state_, range, mode, cost, young_until, missing);
+                                  Gfn young_until, MissingSlots missing,
+                                  AgeLock lock) {
+  return AgeRange(*state_, range, mode, cost, young_until, missing, lock);
 }
 
 AgeSweep Vm::MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
-                          MissingSlots missing) {
-  return AgeSweep(*state_, std::move(ranges), mode, missing);
+                          MissingSlots missing, AgeLock lock) {
+  return AgeSweep(*state_, std::move(ranges), mode, missing, lock);
 }
 
 uint64_t Vm::shadow_page_limit() const { return ShadowPageLimit(*state_); }
 
 absl::Status Vm::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {
   return mmu::SetShadowPageLimit(*state_, pages, cost);
+}
+
+uint64_t Vm::eager_split_chunk_bytes() const {
+  return EagerSplitChunk(*state_);
+}
+
+absl::Status Vm::SetEagerSplitChunk(uint64_t bytes) {
+  return mmu::SetEagerSplitChunk(*state_, bytes);
 }
 
 ShadowPageListing Vm::ListShadowPages(const ShadowPageFilter& filter,

@@ -343,16 +343,19 @@ class Vm {
   // Tests, or tests and clears, the Accessed bits of the SPTEs that map
   // `range`. Clearing a part of a huge page clears all of it (AGE-17); for
   // several ranges see vm/jobs/age_sweep.h, which passes in `young_until` the
-  // result of the previous range for the first pages of this one. Takes no lock
-  // (AGE-13). OUT_OF_RANGE INVALID_RANGE if `range` is empty, GPA_OUT_OF_RANGE
-  // if it is not all in memslots and `missing` is kRefuse.
+  // result of the previous range for the first pages of this one. The MMUs of
+  // x86 take no lock (AGE-13); stage 2 takes mmu_lock (AGE-19), and is left out
+  // with kLocklessOnly. OUT_OF_RANGE INVALID_RANGE if `range` is empty,
+  // GPA_OUT_OF_RANGE if it is not all in memslots and `missing` is kRefuse.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                 Gfn young_until = Gfn(0),
-                                MissingSlots missing = MissingSlots::kRefuse);
+                                MissingSlots missing = MissingSlots::kRefuse,
+                                AgeLock lock = AgeLock::kMayLock);
 
   // Ageing of many ranges as one operation. The VM outlives the sweep.
   AgeSweep MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
-                        MissingSlots missing = MissingSlots::kRefuse);
+                        MissingSlots missing = MissingSlots::kRefuse,
+                        AgeLock lock = AgeLock::kMayLock);
 
   // --- Shadow pages ---
 
@@ -361,6 +364,18 @@ class Vm {
   // Sets that limit permanently (SHD-29). FAILED_PRECONDITION NO_SHADOW_PAGES
   // with MmuMode::kTdp, INVALID_ARGUMENT INVALID_RANGE below 64 (EINVAL).
   absl::Status SetShadowPageLimit(uint64_t pages, MmuCost* cost);
+
+  // --- Stage-2 tables ---
+
+  // The size of the pieces in which blocks are split ahead of the guest's
+  // writes (ARM-20); 0: they are not, or the VM has no stage-2 tables.
+  uint64_t eager_split_chunk_bytes() const;
+  // Sets it for the splits that begin from now on. KVM allows that only while
+  // the VM has no memslot, since its stock of tables has a fixed size; the
+  // stock of this MMU has none. INVALID_ARGUMENT INVALID_MMU_OPTION (EINVAL) if
+  // `bytes` is neither 0 nor the size of a page or block of the granule
+  // (ARM-21), or the VM has no stage-2 tables.
+  absl::Status SetEagerSplitChunk(uint64_t bytes);
 
   // --- Inspection ---
 

@@ -413,5 +413,19 @@ TEST(VmConfigTest, NoSlotReachesAboveWhatTheHostCanAddress) {
   }
 }
 
+// Covers: SLOT-13
+TEST(VmConfigTest, OnStage2NoSlotReachesAboveTheIpaSize) {
+  VmConfig config;
+  config.mmu = MmuMode::kStage2;
+  config.stage2.ipa_bits = 36;
+  const uint64_t end = uint64_t{1} << 36;
+  config.memslots = {Slot(0, end - kMiB, kMiB)};
+  const auto vm = Vm::Create(config);
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  const ErrorDetail above = DetailOf((*vm)->SetMemslot(Slot(1, end, kMiB)));
+  EXPECT_EQ(above.reason, Reason::kGpaOutOfRange);
+  EXPECT_EQ(above.kvm_errno, EFAULT);
+}
+
 }  // namespace
 }  // namespace mmu

@@ -31,6 +31,7 @@ void Add(const mmu::ClearResult& step, mmu::ClearResult* sum) {
   sum->already_in_flight_page_count += step.already_in_flight_page_count;
   sum->already_clean_page_count += step.already_clean_page_count;
   sum->still_sealed_page_count = step.still_sealed_page_count;
+  sum->also_protected_page_count += step.also_protected_page_count;
   sum->split_2m_count += step.split_2m_count;
   sum->split_1g_count += step.split_1g_count;
 }

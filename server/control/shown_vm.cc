@@ -34,6 +34,7 @@ VmFacts FactsOf(const ManagedVm& vm) {
 VmSettings SettingsOf(const ManagedVm& vm) {
   return {.facts = FactsOf(vm),
           .shadow_page_limit = vm.vm().shadow_page_limit(),
+          .eager_split_chunk_bytes = vm.vm().eager_split_chunk_bytes(),
           .slots = vm.SortedSlots(),
           .labels = vm.labels()};
 }

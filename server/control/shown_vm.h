@@ -38,6 +38,7 @@ VmFacts FactsOf(const ManagedVm& vm);
 struct VmSettings {
   VmFacts facts;
   uint64_t shadow_page_limit = 0;
+  uint64_t eager_split_chunk_bytes = 0;
   std::vector<mmu::MemslotInfo> slots;  // ascending by address
   Labels labels;
 };

@@ -73,6 +73,9 @@ absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
   const absl::StatusOr<mmu::AgeMode> mode = ToMode(request);
   if (!mode.ok()) return mode.status();
   plan.mode = *mode;
+  if (request.lock_mode() == v1::AGING_LOCK_MODE_MAY_LOCK) {
+    plan.lock = mmu::AgeLock::kMayLock;
+  }
   const absl::StatusOr<mmu::Level> level =
       ToLevel(request.granularity(), mmu::Level::k4K, "granularity");
   if (!level.ok()) return level.status();
@@ -101,12 +104,18 @@ v1::AgeRangeResponse ToResponse(const std::vector<mmu::MmuKind>& mmus,
   response.set_old_page_count(static_cast<int64_t>(aged.old_page_count));
   response.set_granularity(ToPageSize(plan.granularity));
   for (const mmu::MmuKind kind : mmus) {
+    const v1::AgingCoverage coverage = aged.skipped[static_cast<size_t>(kind)]
+                                           ? v1::AGING_COVERAGE_SKIPPED
+                                           : v1::AGING_COVERAGE_COVERED;
     switch (kind) {
       case mmu::MmuKind::kTdp:
-        response.set_tdp_coverage(v1::AGING_COVERAGE_COVERED);
+        response.set_tdp_coverage(coverage);
         break;
       case mmu::MmuKind::kShadow:
-        response.set_shadow_coverage(v1::AGING_COVERAGE_COVERED);
+        response.set_shadow_coverage(coverage);
+        break;
+      case mmu::MmuKind::kStage2:
+        response.set_stage2_coverage(coverage);
         break;
     }
   }

@@ -48,6 +48,8 @@ v1::ClearDirtyLogResponse ToResponse(const ClearedPages& cleared) {
   response.set_already_clean_page_count(
       Signed(result.already_clean_page_count));
   response.set_still_sealed_page_count(Signed(result.still_sealed_page_count));
+  response.set_also_protected_page_count(
+      Signed(result.also_protected_page_count));
   response.mutable_splits()->set_split_2m_count(Signed(result.split_2m_count));
   response.mutable_splits()->set_split_1g_count(Signed(result.split_1g_count));
   *response.mutable_cost() = ToProto(cleared.cost);

@@ -1,6 +1,7 @@
 #include "server/convert/mmu_convert.h"
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/status/status.h"
@@ -11,6 +12,7 @@
 #include "google/protobuf/message.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
@@ -114,6 +116,49 @@ absl::Status ApplyTdp(const v1::TdpMmu& tdp, const std::string& field,
   return ApplyFeatures(tdp, field, config);
 }
 
+absl::Status ApplyStage2(const v1::Stage2Mmu& options, const std::string& field,
+                         mmu::VmConfig* config) {
+  mmu::Stage2Config& stage2 = config->stage2;
+  bool access_flag = false;
+  bool dirty_state = false;
+  bool tlbi_range = false;
+  for (const absl::Status& status :
+       {ApplyFeature(options.hardware_access_flag(),
+                     field + ".hardware_access_flag", &access_flag),
+        ApplyFeature(options.hardware_dirty_state(),
+                     field + ".hardware_dirty_state", &dirty_state),
+        ApplyFeature(options.tlbi_range(), field + ".tlbi_range",
+                     &tlbi_range)}) {
+    if (!status.ok()) return status;
+  }
+  const absl::StatusOr<mmu::Level> level = ToLevel(
+      options.max_page_size(), mmu::Level::k1G, field + ".max_page_size");
+  if (!level.ok()) return level.status();
+  if (options.granule_bytes() < 0 ||
+      options.granule_bytes() > std::numeric_limits<uint32_t>::max()) {
+    return WrongValue(mmu::Reason::kInvalidMmuOption, field + ".granule_bytes",
+                      options.granule_bytes(), "4096, 16384 or 65536");
+  }
+  const absl::StatusOr<uint64_t> chunk = ToEagerSplitChunk(
+      options.eager_split_chunk_bytes(), field + ".eager_split_chunk_bytes");
+  if (!chunk.ok()) return chunk.status();
+  config->max_page_level = *level;
+  if (options.granule_bytes() != 0) {
+    stage2.granule_bytes = static_cast<uint32_t>(options.granule_bytes());
+  }
+  if (options.ipa_bits() != 0) stage2.ipa_bits = options.ipa_bits();
+  if (options.has_start_level()) stage2.start_level = options.start_level();
+  stage2.bbm_level = options.bbm_level();
+  stage2.eager_split_chunk_bytes = *chunk;
+  stage2.access_flag = access_flag ? mmu::Stage2Config::AccessFlag::kByHardware
+                                   : mmu::Stage2Config::AccessFlag::kByFault;
+  stage2.dirty_state = dirty_state ? mmu::Stage2Config::DirtyState::kByHardware
+                                   : mmu::Stage2Config::DirtyState::kByFault;
+  stage2.tlbi_range = tlbi_range ? mmu::Stage2Config::TlbiRange::kYes
+                                 : mmu::Stage2Config::TlbiRange::kNo;
+  return absl::OkStatus();
+}
+
 // mmu_core checks which of these values may be combined.
 absl::Status ApplyGuestPaging(const v1::GuestPaging& proto,
                               const std::string& field, mmu::VmConfig* config) {
@@ -179,11 +224,14 @@ absl::Status ApplyChosen(const v1::Vm& vm, const std::string& path,
       config->mmu = mmu::MmuMode::kShadow;
       config->format = mmu::EntryFormat::kNpt;
       return ApplyCommon(vm.shadow(), path, config);
+    case v1::Vm::kStage2:
+      config->mmu = mmu::MmuMode::kStage2;
+      return ApplyStage2(vm.stage2(), path, config);
   }
   return BadOption(path, absl::StrCat(path,
                                       " is not set, or to a kind that this "
                                       "daemon does not know; it must be tdp, "
-                                      "tdp_shadow, shadow or nested"));
+                                      "tdp_shadow, shadow, nested or stage2"));
 }
 
 v1::GuestPagingMode ToProto(mmu::GuestPagingConfig::Mode mode) {
@@ -223,6 +271,26 @@ void FillTdp(const mmu::VmConfig& config, v1::TdpMmu* tdp) {
   tdp->set_pml(ToFeature(config.pml == mmu::VmConfig::Pml::kYes));
 }
 
+void FillStage2(const mmu::VmConfig& config, v1::Stage2Mmu* proto) {
+  const mmu::Stage2Config& stage2 = config.stage2;
+  proto->set_granule_bytes(stage2.granule_bytes);
+  proto->set_ipa_bits(stage2.ipa_bits);
+  if (stage2.start_level.has_value()) {
+    proto->set_start_level(*stage2.start_level);
+  }
+  proto->set_bbm_level(stage2.bbm_level);
+  proto->set_hardware_access_flag(ToFeature(
+      stage2.access_flag == mmu::Stage2Config::AccessFlag::kByHardware));
+  proto->set_hardware_dirty_state(ToFeature(
+      stage2.dirty_state == mmu::Stage2Config::DirtyState::kByHardware));
+  proto->set_tlbi_range(
+      ToFeature(stage2.tlbi_range == mmu::Stage2Config::TlbiRange::kYes));
+  proto->set_max_page_size(ToPageSize(config.max_page_level));
+  for (const uint64_t size : mmu::Stage2LeafSizes(stage2.granule_bytes)) {
+    proto->add_supported_block_bytes(static_cast<int64_t>(size));
+  }
+}
+
 void FillGuestPaging(const mmu::GuestPagingConfig& paging,
                      v1::GuestPaging* proto) {
   proto->set_mode(ToProto(paging.mode));
@@ -240,6 +308,13 @@ absl::StatusOr<uint64_t> ToShadowPageLimit(int32_t limit,
                                            mmu::Reason reason) {
   if (limit >= 0) return static_cast<uint64_t>(limit);
   return WrongValue(reason, field, limit, "a number of pages, not below 0");
+}
+
+absl::StatusOr<uint64_t> ToEagerSplitChunk(int64_t bytes,
+                                           absl::string_view field) {
+  if (bytes >= 0) return static_cast<uint64_t>(bytes);
+  return WrongValue(mmu::Reason::kInvalidMmuOption, field, bytes,
+                    "a size, not below 0");
 }
 
 absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
@@ -269,6 +344,8 @@ absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm) {
        {"vm.pml", mmu + ".pml"},
        {"vm.max_page_level", mmu + ".max_page_size"},
        {"vm.format", mmu + ".entry_format"},
+       {"vm.stage2.access_flag", mmu + ".hardware_access_flag"},
+       {"vm.stage2.dirty_state", mmu + ".hardware_dirty_state"},
        {"vm.guest_paging.processes", "vm.guest_paging.process_count"},
        {"vm.guest_paging.ad_bits", "vm.guest_paging.accessed_dirty_bits"}});
 }
@@ -285,6 +362,8 @@ void FillMmu(const mmu::VmConfig& config, v1::Vm* proto) {
     case mmu::MmuMode::kNested:
       FillTdp(config, proto->mutable_nested());
       break;
+    case mmu::MmuMode::kStage2:
+      return FillStage2(config, proto->mutable_stage2());
   }
   FillGuestPaging(config.guest_paging, proto->mutable_guest_paging());
 }

@@ -22,6 +22,11 @@ absl::StatusOr<uint64_t> ToShadowPageLimit(int32_t limit,
                                            absl::string_view field,
                                            mmu::Reason reason);
 
+// Returns the size of the pieces of an eager split in the request's field
+// `field`. INVALID_MMU_OPTION if it is negative. mmu_core checks the size.
+absl::StatusOr<uint64_t> ToEagerSplitChunk(int64_t bytes,
+                                           absl::string_view field);
+
 // Sets the fields `mmu`, `guest_paging` and `shadow_page_limit` of `vm` in the
 // configuration; `field` is the path of `vm` in the request. mmu_core checks
 // which of them go together. INVALID_MMU_OPTION, INVALID_ENUM_VALUE,
@@ -33,8 +38,8 @@ absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,
 // then names the field of CreateVmRequest with the wrong value.
 absl::Status InMmuFields(const absl::Status& status, const v1::Vm& vm);
 
-// The reverse of ApplyMmu, with every default filled in. Leaves out the limit,
-// which can change.
+// The reverse of ApplyMmu, with every default filled in. Leaves out what can
+// change: the limit of shadow pages and the chunk of eager splits.
 void FillMmu(const mmu::VmConfig& config, v1::Vm* vm);
 
 // The name of the field that is set in `vm.mmu`; "mmu" if none is.

@@ -108,6 +108,12 @@ TEST(MmuConvertTest, ErrorsNameTheFieldOfTheMmuThatWasChosen) {
             "INVALID_ENUM_VALUE vm.guest_paging.large_pages");
   EXPECT_EQ(WhyNot("tdp_shadow {} shadow_page_limit: -1"),
             "INVALID_MMU_OPTION vm.shadow_page_limit");
+  EXPECT_EQ(WhyNot("stage2 { granule_bytes: 8192 }"),
+            "INVALID_MMU_OPTION vm.stage2.granule_bytes");
+  EXPECT_EQ(WhyNot("stage2 { hardware_dirty_state: FEATURE_ON }"),
+            "INVALID_MMU_OPTION vm.stage2.hardware_dirty_state");
+  EXPECT_EQ(WhyNot("stage2 { hardware_access_flag: 9 }"),
+            "INVALID_ENUM_VALUE vm.stage2.hardware_access_flag");
 }
 
 // 63 is too small as well, but mmu_core refuses that.
@@ -162,7 +168,11 @@ TEST(MmuConvertTest, WhatWasAskedForComesBack) {
         "accessed_dirty_bits: FEATURE_ON pml: FEATURE_OFF "
         "mmio_caching: FEATURE_ON } "
         "guest_paging { mode: GUEST_PAGING_MODE_PAE large_pages: FEATURE_OFF "
-        "process_count: 1 accessed_dirty_bits: FEATURE_OFF }"}) {
+        "process_count: 1 accessed_dirty_bits: FEATURE_OFF }",
+        "stage2 { granule_bytes: 65536 ipa_bits: 42 start_level: 2 "
+        "bbm_level: 2 hardware_access_flag: FEATURE_ON tlbi_range: FEATURE_ON "
+        "max_page_size: PAGE_SIZE_2M hardware_dirty_state: FEATURE_OFF "
+        "supported_block_bytes: 65536 supported_block_bytes: 536870912 }"}) {
     v1::Vm back;
     FillMmu(MustApply(text), &back);
     EXPECT_TRUE(

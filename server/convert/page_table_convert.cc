@@ -34,6 +34,8 @@ v1::PageTableKind ToProto(mmu::MmuKind kind) {
       return v1::PAGE_TABLE_KIND_TDP;
     case mmu::MmuKind::kShadow:
       return v1::PAGE_TABLE_KIND_SHADOW;
+    case mmu::MmuKind::kStage2:
+      return v1::PAGE_TABLE_KIND_STAGE2;
   }
   return v1::PAGE_TABLE_KIND_UNSPECIFIED;
 }
@@ -116,9 +118,13 @@ absl::StatusOr<mmu::ShadowPageFilter> ToShadowPageFilter(
     case v1::PAGE_TABLE_KIND_SHADOW:
       filter.owner = mmu::MmuKind::kShadow;
       break;
+    case v1::PAGE_TABLE_KIND_STAGE2:
+      filter.owner = mmu::MmuKind::kStage2;
+      break;
     default:
       return WrongValue(mmu::Reason::kInvalidEnumValue, "kind",
-                        static_cast<int>(request.kind()), "TDP or SHADOW");
+                        static_cast<int>(request.kind()),
+                        "TDP, SHADOW or STAGE2");
   }
   return filter;
 }

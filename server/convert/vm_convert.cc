@@ -175,6 +175,10 @@ v1::Vm ToProto(const ShownVm& vm, v1::VmView view) {
   proto.set_uid(settings.facts.uid);
   FillMmu(config, &proto);
   proto.set_shadow_page_limit(ToInt32(settings.shadow_page_limit));
+  if (proto.has_stage2()) {
+    proto.mutable_stage2()->set_eager_split_chunk_bytes(
+        static_cast<int64_t>(settings.eager_split_chunk_bytes));
+  }
   proto.set_vcpu_count(config.vcpu_count);
   proto.set_dirty_ring_entries(static_cast<int32_t>(config.dirty_ring_entries));
   int64_t memory = 0;
@@ -253,8 +257,9 @@ std::string EtagOf(const VmSettings& vm) {
       config.dirty_ring_entries, " ", static_cast<int>(config.ad_bits), " ",
       static_cast<int>(config.pml), " ", static_cast<int>(config.mmio_caching),
       " ", static_cast<int>(config.mmu), " ", vm.shadow_page_limit, " ",
-      static_cast<int>(paging.mode), " ", static_cast<int>(paging.large_pages),
-      " ", paging.processes, " ", static_cast<int>(paging.ad_bits));
+      vm.eager_split_chunk_bytes, " ", static_cast<int>(paging.mode), " ",
+      static_cast<int>(paging.large_pages), " ", paging.processes, " ",
+      static_cast<int>(paging.ad_bits));
   for (const mmu::MemslotInfo& slot : vm.slots) {
     absl::StrAppend(&state, " ", EtagOf(slot));
   }

@@ -21,8 +21,8 @@ absl::Status BadMask(absl::string_view what) {
   return InvalidField(
       mmu::Reason::kInvalidUpdateMask, "update_mask",
       absl::StrCat("update_mask ", what,
-                   "; it must name fields to change, of labels and "
-                   "shadow_page_limit"));
+                   "; it must name fields to change, of labels, "
+                   "shadow_page_limit and stage2.eager_split_chunk_bytes"));
 }
 
 }  // namespace
@@ -45,9 +45,21 @@ absl::StatusOr<VmUpdate> ToUpdate(const v1::UpdateVmRequest& request) {
                             "vm.shadow_page_limit", mmu::Reason::kInvalidRange);
       if (!limit.ok()) return limit.status();
       update.shadow_page_limit = *limit;
+    } else if (path == "stage2.eager_split_chunk_bytes") {
+      const absl::StatusOr<uint64_t> bytes =
+          ToEagerSplitChunk(request.vm().stage2().eager_split_chunk_bytes(),
+                            "vm.stage2.eager_split_chunk_bytes");
+      if (!bytes.ok()) return bytes.status();
+      update.eager_split_chunk_bytes = *bytes;
     } else {
       return BadMask(absl::StrCat("has ", Quote(path)));
     }
+  }
+  if (update.shadow_page_limit.has_value() &&
+      update.eager_split_chunk_bytes.has_value()) {
+    return BadMask(
+        "has shadow_page_limit and stage2.eager_split_chunk_bytes, "
+        "of which a VM has one at most");
   }
   return update;
 }

@@ -15,7 +15,9 @@ namespace mmud {
 // The changes of an update.
 struct VmUpdate {
   absl::optional<Labels> labels;
+  // At most one of these: no VM has both.
   absl::optional<uint64_t> shadow_page_limit;
+  absl::optional<uint64_t> eager_split_chunk_bytes;
 };
 
 // Errors: INVALID_UPDATE_MASK, and the errors of the fields that the mask

@@ -15,6 +15,7 @@
 #include "mmu_core/stats/counter_table.h"
 #include "mmu_core/stats/vcpu_stats_snapshot.h"
 #include "mmu_core/stats/vm_stats.h"
+#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
 #include "server/base/errors.h"
 #include "server/base/resource_names.h"
@@ -61,12 +62,16 @@ void Add(const std::string& name, v1::StatisticKind kind,
   statistic->set_value(static_cast<int64_t>(value));
 }
 
+enum class OnStage2 : uint8_t { kNo, kYes };
+
 // The counters of the table that are listed.
 template <typename Snapshot>
 void AddRows(absl::Span<const mmu::CounterRow<Snapshot>> rows,
-             const Snapshot& snapshot, Statistics* out) {
+             const Snapshot& snapshot, Statistics* out,
+             OnStage2 on_stage2 = OnStage2::kNo) {
   for (const mmu::CounterRow<Snapshot>& row : rows) {
     if (row.in_statistics == mmu::InStatistics::kNo) continue;
+    if (row.of_x86 && on_stage2 == OnStage2::kYes) continue;
     row.ForEach([&](const mmu::CounterIndex& index) {
       Add(row.NameAt(index), ToProto(row.kind), ToProto(row.unit),
           row.value(snapshot, index), out);
@@ -109,7 +114,8 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
       Sort(vcpu->mutable_statistics());
     }
   }
-  AddRows(mmu::VmCounterRows(), stats, out->mutable_statistics());
+  AddRows(mmu::VmCounterRows(), stats, out->mutable_statistics(),
+          mmu::RunsOnStage2(vm.vm().config()) ? OnStage2::kYes : OnStage2::kNo);
   AddVcpu(stats.vcpus, out->mutable_statistics());
   Sort(out->mutable_statistics());
 }

@@ -133,6 +133,19 @@ absl::Status SetShadowPageLimit(uint64_t limit, ManagedVm& vm,
   return InField(status, "vm.");
 }
 
+// What an update says about the VM's MMU.
+absl::Status ChangeMmu(const VmUpdate& update, ManagedVm& vm,
+                       mmu::MmuCost* cost) {
+  if (update.shadow_page_limit.has_value()) {
+    absl::Status status =
+        SetShadowPageLimit(*update.shadow_page_limit, vm, cost);
+    if (!status.ok()) return status;
+  }
+  if (!update.eager_split_chunk_bytes.has_value()) return absl::OkStatus();
+  return InField(vm.vm().SetEagerSplitChunk(*update.eager_split_chunk_bytes),
+                 "vm.");
+}
+
 // Errors: INVALID_REQUEST, and the errors of ToMemslotConfig.
 absl::StatusOr<mmu::MemslotConfig> ToConfig(
     const v1::SetMemslotRequest& request, const std::string& vm) {
@@ -311,10 +324,8 @@ absl::StatusOr<v1::UpdateVmResponse> VmServiceImpl::Update(
   }
   mmu::MmuCost cost;
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  if (update->shadow_page_limit.has_value()) {
-    absl::Status status =
-        SetShadowPageLimit(*update->shadow_page_limit, **vm, &cost);
-    if (!status.ok()) return status;
+  if (absl::Status status = ChangeMmu(*update, **vm, &cost); !status.ok()) {
+    return status;
   }
   // Cannot fail, so the update changes everything or nothing.
   if (update->labels.has_value()) (*vm)->set_labels(*std::move(update->labels));

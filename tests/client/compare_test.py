@@ -80,7 +80,7 @@ class CompareTest(unittest.TestCase):
 
     def test_all_that_the_guest_writes_ends_up_dirty(self):
         with Daemon() as daemon:
-            for mmu in ("tdp", "tdp-shadow"):
+            for mmu in ("tdp", "tdp-shadow", "stage2"):
                 document = self.compare(daemon, "--mmu", mmu, *SMALL,
                                         "--vcpus", "1,3")
                 self.assertEqual(len(document["results"]), 6)
@@ -143,6 +143,30 @@ class CompareTest(unittest.TestCase):
                     # The guest's own work on its tables hides these.
                     self.assertIsNone(row["huge_pages"]["split_by_faults"])
                     self.assertIsNone(row["dirty"]["all_written"])
+
+    def test_on_stage_2_a_split_ahead_spares_the_guest_the_faults_of_reads(self):
+        with Daemon() as daemon:
+            rows = self.rows(self.compare(daemon, "--mmu", "stage2", *SMALL,
+                                          "--write-fraction", "0.1"))
+        for row in rows.values():
+            self.assertEqual(row["huge_pages"]["before"]["pages_2m_count"],
+                             HUGE_PAGES)
+            self.assertEqual(row["huge_pages"]["after"]["pages_2m_count"], 0)
+            self.assertIs(row["dirty"]["all_written"], True, row)
+            # Each block is broken once, by one policy or another.
+            self.assertGreaterEqual(row["tlbi_count"], HUGE_PAGES)
+        lazy = rows["lazy"]
+        self.assertEqual(counts(lazy["huge_pages"]["split_by_faults"]),
+                         (HUGE_PAGES, 0))
+        # The first write to a block leaves the guest a page of it, and each
+        # other access faults, reads too.
+        self.assertGreater(lazy["faults"]["fixed_count"], PAGES / 2)
+        for policy in ("eager", "throttled"):
+            row = rows[policy]
+            self.assertEqual(counts(row["huge_pages"]["split_by_faults"]),
+                             (0, 0))
+            self.assertLess(row["faults"]["fixed_count"], PAGES / 5)
+            self.assertEqual(row["stalls"]["time_by_cause"]["split"], "0s")
 
     def test_the_page_is_a_file_with_the_numbers_of_the_tables(self):
         with Daemon() as daemon:

@@ -66,7 +66,7 @@ TEST_P(QuickstartTest, EndsWithEqualCopies) {
 
 INSTANTIATE_TEST_SUITE_P(Mmus, QuickstartTest,
                          ::testing::Values("tdp", "tdp_shadow", "shadow",
-                                           "nested"));
+                                           "nested", "stage2"));
 
 }  // namespace
 }  // namespace mmud::integration

@@ -16,6 +16,9 @@ KINDS = {
     "tdp-shadow": ["--mmu", "tdp-shadow"],
     "shadow": ["--mmu", "shadow", "--guest-large-pages"],
     "nested": ["--mmu", "nested", "--guest-large-pages"],
+    "stage2": ["--mmu", "stage2", "--eager-split-chunk", "2MiB"],
+    "stage2-dirty-state": ["--mmu", "stage2", "--granule", "16KiB",
+                           "--hardware-access-flag", "--hardware-dirty-state"],
 }
 
 

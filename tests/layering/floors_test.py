@@ -37,9 +37,9 @@ FLOORS = (
     ("memory",),
     # guest_paging: the guest's own page tables. mmu: the shared code of all MMUs.
     ("guest_paging", "mmu"),
-    # shadow, tdp: the MMUs. None includes another; a further MMU joins this
+    # shadow, stage2, tdp: the MMUs. None includes another; a further MMU joins this
     # floor. guest: programs of guests. They use no MMU, and no MMU uses them.
-    ("guest", "shadow", "tdp"),
+    ("guest", "shadow", "stage2", "tdp"),
     # A virtual machine, made of the folders above.
     ("vm",),
     # Fakes, and VMs for tests.
@@ -143,7 +143,7 @@ def violations(root):
 
 # A row of the README's table of folders: " 9.1 vm/core/   ...". A row without
 # a number is on the floor of the row before it.
-DRAWN_FOLDER = re.compile(r"^ ?(\d+(?:\.\d)?)? +([a-z_]+(?:/[a-z_]+)*)/ +\S")
+DRAWN_FOLDER = re.compile(r"^ ?(\d+(?:\.\d)?)? +([a-z0-9_]+(?:/[a-z0-9_]+)*)/ +\S")
 
 
 def drawings(readme):

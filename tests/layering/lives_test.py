@@ -37,7 +37,8 @@ PAGES = (README, "mmu_core/LOCKING.md")
 LIVES = {
     "The life of one fault": [
         ("Vcpu::Access", "FaultAccounting::Finish"),
-        ("ShadowVcpu::Access", "ShadowLinks::AddLeaf")],
+        ("ShadowVcpu::Access", "ShadowLinks::AddLeaf"),
+        ("Vcpu::ContinueAccess", "TlbiUnit::Issue")],
     "The life of one clear": [
         ("DirtyLogServiceImpl::ClearDirtyLog", "VcpuGate::AddRequests")],
     "The life of one metric": [

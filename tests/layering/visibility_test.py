@@ -74,6 +74,7 @@ PUBLIC_TARGETS = {
     "//mmu_core/vm/core:missing_slots",
     "//mmu_core/vm/core:nx_parameters",
     "//mmu_core/vm/core:range_check",
+    "//mmu_core/vm/core:stage2_leaf_sizes",
     "//mmu_core/vm/core:vm_config",
     "//mmu_core/vm/inspect:audit",
     "//mmu_core/vm/jobs:age_sweep",
@@ -116,9 +117,10 @@ MAY_NAME_MMU_MODE = {"mmu_core/vm/core/mmu_mode_check.cc",
 MMU_KIND = re.compile("|".join((
     # The kind itself.
     r"\bMmuKind::k", r"\bRunsOnTdp\(", r"\bHasShadowPages\(",
-    r"\bruns_on_tdp",
+    r"\bRunsOnStage2\(", r"\bruns_on_tdp",
     # The member of a VM or of another object that is one of its MMUs.
     r"(?:\.|->)(?:shadow|tdp)\b(?!\()",
+    r"(?:\.|->)stage2\b(?![(.])", r"\bstage2_\s*[!=]=\s*nullptr",
     # What there is only with shadow pages.
     r"\bshadow_rmaps\b", r"\bAnyIndirect",
     # Whether a pointer to the shadow MMU, or to a vCPU's part of it, is null.
@@ -128,8 +130,12 @@ MMU_KIND = re.compile("|".join((
     r"(?![\w.-])",
     r"\bshadow(?:_|\(\))\s*(?:\?|&&|\|\|)")))
 MAY_NAME_MMU_KIND = {
+    "mmu_core/vm/core/eager_split_chunk.cc": "an option of stage-2 tables",
+    "mmu_core/vm/core/huge_page_sizes.cc": "says which sizes a mode means",
     "mmu_core/vm/core/shadow_hooks.cc": "the shadow MMU's call of the others",
+    "mmu_core/vm/core/stage2_check.cc": "checks the options of stage 2",
     "mmu_core/vm/core/vm_config.h": "says which MMUs a mode means",
+    "mmu_core/vm/core/vm_config_check.cc": "checks the options of each mode",
     "mmu_core/vm/core/vm_core.cc": "makes the MMUs",
     "mmu_core/vm/core/vm_core.h": "says which MMU the guest runs on",
     "mmu_core/vm/inspect/table_audit.cc": "counts the roots of both parts of a vCPU",
@@ -138,9 +144,11 @@ MAY_NAME_MMU_KIND = {
     "mmu_core/vm/vcpu/fault_handler.cc": "a fault of a vCPU on the TDP MMU",
     "mmu_core/vm/vcpu/shadow_fault.cc": "a fault of a vCPU on shadow pages",
     "mmu_core/vm/vcpu/shadow_vcpu.cc": "a vCPU on shadow pages",
+    "mmu_core/vm/vcpu/stage2_fault_handler.h": "a fault of a vCPU on stage 2",
+    "mmu_core/vm/vcpu/stage2_vcpu.cc": "a vCPU on stage 2",
     "mmu_core/vm/vcpu/tdp_access.cc": "an access of a vCPU on the TDP MMU",
-    "mmu_core/vm/vcpu/vcpu.cc": "makes a vCPU, which has both",
-    "mmu_core/vm/vcpu/vcpu.h": "a vCPU, which has both",
+    "mmu_core/vm/vcpu/vcpu.cc": "makes a vCPU, which has all three",
+    "mmu_core/vm/vcpu/vcpu.h": "a vCPU, which has all three",
 }
 
 

@@ -20,6 +20,7 @@
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/stage2_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 #include "tests/model/guest_layout.h"
@@ -54,7 +55,9 @@ HostSteps::HostSteps(Vm& vm, const ModelConfig& config, NxParameters& nx,
       port_(port),
       model_(model),
       memory_(memory),
-      mistake_(mistake) {}
+      mistake_(mistake),
+      granule_(PagesPerGranule(config.vm)),
+      scale_(ScaleOf(config.vm)) {}
 
 void HostSteps::MakeGuestSlot() {
   MakeSlot(kGuestSlot, kGuestBase,
@@ -63,9 +66,7 @@ void HostSteps::MakeGuestSlot() {
 
 void HostSteps::Step(const Operation& op) {
   using Kind = Operation::Kind;
-  const uint64_t page = op.a % kAccessed < kWorld
-                            ? op.a % kAccessed
-                            : op.a % kAccessed + kLargeData;
+  const uint64_t page = PageOf(op.a);
   switch (op.kind) {
     case Kind::kRead:
       Access(page, AccessKind::kRead, op.b);
@@ -79,10 +80,9 @@ void HostSteps::Step(const Operation& op) {
     case Kind::kSweep:
       for (uint64_t i = 0; i < 40; ++i) {
         // Not into the tables, and not past the memory that a guest reaches.
-        if (page + i == kGuestBase || page + i == kGuestBase + kGuestPages) {
-          break;
-        }
-        Access(page + i, AccessKind::kWrite, op.b);
+        const uint64_t at = page + i * granule_;
+        if (at == kGuestBase || at == kGuestBase + kGuestPages) break;
+        Access(at, AccessKind::kWrite, op.b);
       }
       break;
     case Kind::kCreate:
@@ -122,7 +122,7 @@ void HostSteps::Step(const Operation& op) {
       TakeOver(op.b % 2 == 1);
       break;
     case Kind::kSplit:
-      Split(op.a % kWorld, op.b, op.c);
+      Split(op.a % kWorld * scale_, op.b, op.c);
       break;
     case Kind::kRecover:
       Recover(op.a % (kSlots + 2));
@@ -134,6 +134,7 @@ void HostSteps::Step(const Operation& op) {
       const size_t vcpu = op.a % static_cast<uint32_t>(config_.vcpus);
       Vcpu& dropping = *vm_.state().vcpus[vcpu];
       dropping.tlb().DropRandom(op.b);
+      if (dropping.stage2() != nullptr) dropping.stage2()->DropRandom(op.b);
       if (dropping.shadow() != nullptr) {
         dropping.shadow()->tlb().DropRandom(op.b);
       }
@@ -166,6 +167,12 @@ void HostSteps::Step(const Operation& op) {
       break;
   }
   Differs("%s", port_.error());
+}
+
+uint64_t HostSteps::PageOf(uint32_t a) const {
+  const uint64_t page = a % kAccessed;
+  const uint64_t scaled = page * scale_ + a / kAccessed % scale_;
+  return page < kWorld ? scaled : scaled + kLargeData * scale_;
 }
 
 void HostSteps::CheckAll() {
@@ -203,7 +210,9 @@ void HostSteps::Access(uint64_t page, AccessKind kind, uint32_t vcpu) {
       config_.vm.mmu != MmuMode::kShadow) {
     Differs("page %d: the access was not emulated", page);
   }
-  memory_.Touched(page);
+  // A read of a page that the tables of x86 map writable marks it (DL-18). On
+  // stage 2 only a write does (ARM-36).
+  if (write || !RunsOnStage2(config_.vm)) memory_.Touched(page);
   if (write) {
     memory_.Written(page, value);
   } else if (outcome == AccessOutcome::kDone && word != expected) {
@@ -297,8 +306,13 @@ void HostSteps::Create(uint32_t id, uint64_t place, uint32_t c) {
       {512, 0, Level::k2M, true},
   }};
   if (model_.slot(id).has_value()) return;
-  const Shape& shape = kShapes[c % kShapes.size()];
-  MakeSlot(id, place * kPlaceStride + shape.offset, shape);
+  Shape shape = kShapes[c % kShapes.size()];
+  shape.pages *= scale_;
+  // No block of the larger granules fits into 2 MiB.
+  if (granule_ != 1 && shape.host_level == Level::k2M) {
+    shape.host_level = Level::k1G;
+  }
+  MakeSlot(id, place * kPlaceStride * scale_ + shape.offset * granule_, shape);
 }
 
 void HostSteps::Delete(uint32_t id) {
@@ -311,7 +325,7 @@ void HostSteps::Delete(uint32_t id) {
 void HostSteps::Move(uint32_t id, uint64_t place, uint32_t c) {
   std::optional<ModelSlot>& slot = model_.slot(id);
   if (!slot.has_value()) return;
-  const uint64_t base = place * kPlaceStride + c % 3;
+  const uint64_t base = place * kPlaceStride * scale_ + c % 3 * granule_;
   const bool overlaps = Overlaps(id, base, slot->pages);
   MemslotConfig config = ConfigOf(id, *slot);
   config.gpa = ToGpa(Gfn(base));
@@ -501,6 +515,11 @@ void HostSteps::Clear(uint32_t id, uint32_t first, uint32_t selector) {
             expected.size());
   }
   ReferenceModel::Cleared(*log, expected, epoch);
+  if (config_.vm.stage2.dirty_state == Stage2Config::DirtyState::kByHardware) {
+    // A note in the tables, from before the clear, may have been collected once
+    // more since the seal.
+    for (const uint64_t page : expected) log->may_open.Insert(page);
+  }
   // A look at each of many pages takes long; the auditor looks at all.
   const size_t looks = std::min<size_t>(expected.size(), 16);
   for (size_t i = 0; i < looks; ++i) {
@@ -513,7 +532,9 @@ void HostSteps::Copy(uint32_t id) {
   if (log == nullptr) return;
   ModelSlot& slot = *model_.slot(id);
   log->uncopied.ForEach([&](uint64_t page) {
-    if (IsInPool(slot.base_page + page)) return CopyPoolPage(slot, page);
+    if (memory_.IsInPool(slot.base_page + page)) {
+      return CopyPoolPage(slot, page);
+    }
     uint64_t word = 0;
     Expect(vm_.ReadMemory(ToGpa(Gfn(slot.base_page + page)),
                           absl::MakeSpan(reinterpret_cast<std::byte*>(&word),
@@ -598,9 +619,11 @@ void HostSteps::AcknowledgePages(uint32_t before, uint32_t id,
 void HostSteps::TakeOver(bool by_force) {
   if (!model_.log().has_value()) return;
   const LogCall former = Call();
-  // The lease began at the end of the start, a moment after the operation's
-  // time.
-  if (!by_force) now_ += 2 * Claim().lease;
+  // The lease began at the end of the start, by the clock: a moment after the
+  // operation's time, or long after it if the process was stopped meanwhile.
+  if (!by_force) {
+    now_ = std::max(now_, MonotonicTime::Now()) + 2 * Claim().lease;
+  }
   ++owner_;
   Expect(vm_.AcquireDirtyLog(
                 Claim(), absl::nullopt,
@@ -625,7 +648,8 @@ LogClaim HostSteps::Claim() const {
 
 void HostSteps::Split(uint64_t page, uint32_t b, uint32_t c) {
   SplitRequest request;
-  request.ranges = {GfnRange::Of(Gfn(page), 3000)};
+  const uint64_t pages = 3000 * scale_;
+  request.ranges = {GfnRange::Of(Gfn(page), pages)};
   request.order = b % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
   request.throttle.chunk_bytes = (int64_t{2} << 20) << (c % 4);
   if (c % 5 == 0) request.throttle.max_lock_hold = absl::Microseconds(10);
@@ -639,13 +663,15 @@ void HostSteps::Split(uint64_t page, uint32_t b, uint32_t c) {
   const SplitProgress progress = (*job)->Progress();
   if (progress.done_bytes != progress.total_bytes) Differs("split not done");
   if (HasShadowPages(config_.vm)) return;
-  if (vm_.Stats().flush.remote_tlb_flush_requests != flushes) {
+  // On stage 2 a split invalidates (ARM-06).
+  if (!RunsOnStage2(config_.vm) &&
+      vm_.Stats().flush.remote_tlb_flush_requests != flushes) {
     Differs("a split flushed");
   }
   model_.ForEachSlot([&](uint32_t, const ModelSlot& slot) {
     for (uint64_t p = slot.base_page; p < slot.base_page + slot.pages;
-         p += 512) {
-      if (p < page || p >= page + 3000) continue;
+         p += 512 * scale_) {
+      if (p < page || p >= page + pages) continue;
       if (LevelOf(vm_.state(), Gfn(p)) == Level::k2M) {
         Differs("page %d is huge after a split", p);
       }
@@ -669,7 +695,7 @@ void HostSteps::Recover(uint32_t id) {
 void HostSteps::Age(uint32_t a, bool clear) {
   model_.ForEachSlot([&](uint32_t, const ModelSlot& slot) {
     const GfnRange range =
-        GfnRange::Of(Gfn(slot.base_page + a % slot.pages), 300)
+        GfnRange::Of(Gfn(slot.base_page + a % slot.pages), 300 * granule_)
             .Intersect(GfnRange::Of(Gfn(slot.base_page), slot.pages));
     const auto mode = clear ? AgeMode::kTestAndClear : AgeMode::kTest;
     const absl::StatusOr<AgeResult> aged = vm_.Age(range, mode, nullptr);

@@ -65,6 +65,7 @@ class HostSteps {
   void Expect(const absl::Status& status, Reason reason);
 
   // --- Accesses. ---
+  uint64_t PageOf(uint32_t a) const;
   void Access(uint64_t page, AccessKind kind, uint32_t vcpu);
   void HostWrite(uint64_t page);
   void HostUnmap(uint64_t page, uint64_t pages);
@@ -129,6 +130,8 @@ class HostSteps {
   ReferenceModel& model_;
   ModelMemory& memory_;
   const OwnerMistake mistake_;
+  const uint64_t granule_;  // PagesPerGranule
+  const uint64_t scale_;    // ScaleOf
   uint32_t owner_ = 1;
   MonotonicTime now_ = MonotonicTime::Now();
   std::string problem_;

@@ -2,16 +2,19 @@
 
 #include <array>
 #include <cstddef>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "mmu_core/guest/random.h"
 #include "mmu_core/testing/mmu_mode_names.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
 
 namespace mmu::testing {
 namespace {
 
-constexpr std::array<MmuMode, 4> kModes = {MmuMode::kTdp, MmuMode::kTdpShadow,
-                                           MmuMode::kShadow, MmuMode::kNested};
+constexpr std::array<MmuMode, 5> kModes = {MmuMode::kTdp, MmuMode::kTdpShadow,
+                                           MmuMode::kShadow, MmuMode::kNested,
+                                           MmuMode::kStage2};
 
 // One in `n`.
 bool OneIn(Rng& rng, uint64_t n) { return UniformBelow(rng, n) == 0; }
@@ -47,7 +50,56 @@ void ChooseLog(Rng& rng, VmConfig& vm) {
   if (OneIn(rng, 2)) vm.companion_bitmap = VmConfig::CompanionBitmap::kYes;
 }
 
+// In place of the options of x86.
+void ChooseStage2(Rng& rng, ModelConfig& config) {
+  VmConfig& vm = config.vm;
+  Stage2Config& stage2 = vm.stage2;
+  constexpr std::array<uint32_t, 3> kGranules = {4096, 16384, 65536};
+  stage2.granule_bytes = kGranules[UniformBelow(rng, kGranules.size())];
+  stage2.bbm_level = OneIn(rng, 2) ? 0 : 2;
+  const std::vector<uint64_t> sizes = Stage2LeafSizes(stage2.granule_bytes);
+  const uint64_t chunk = UniformBelow(rng, sizes.size() + 1);
+  stage2.eager_split_chunk_bytes = chunk == 0 ? 0 : sizes[chunk - 1];
+  if (OneIn(rng, 2)) {
+    stage2.access_flag = Stage2Config::AccessFlag::kByHardware;
+    if (OneIn(rng, 2)) {
+      stage2.dirty_state = Stage2Config::DirtyState::kByHardware;
+    }
+  }
+  if (OneIn(rng, 2)) stage2.tlbi_range = Stage2Config::TlbiRange::kYes;
+  if (stage2.dirty_state == Stage2Config::DirtyState::kByFault &&
+      OneIn(rng, 2)) {
+    vm.dirty_ring_entries = 256;
+    if (OneIn(rng, 2)) vm.companion_bitmap = VmConfig::CompanionBitmap::kYes;
+  }
+  if (OneIn(rng, 4)) vm.max_page_level = Level::k4K;
+}
+
+std::string DescribeStage2(const ModelConfig& config) {
+  const Stage2Config& stage2 = config.vm.stage2;
+  return absl::StrCat(
+      "seed ", config.seed, ": stage2, granules of ", stage2.granule_bytes,
+      " bytes, BBM level ", stage2.bbm_level, ", split by ",
+      stage2.eager_split_chunk_bytes,
+      stage2.access_flag == Stage2Config::AccessFlag::kByHardware
+          ? ", hardware Access flag"
+          : "",
+      stage2.dirty_state == Stage2Config::DirtyState::kByHardware
+          ? ", hardware dirty state"
+          : "",
+      stage2.tlbi_range == Stage2Config::TlbiRange::kYes ? ", TLBI by range"
+                                                         : "");
+}
+
 }  // namespace
+
+uint64_t PagesPerGranule(const VmConfig& vm) {
+  return HostPageBytes(vm) / kPageSize;
+}
+
+uint64_t ScaleOf(const VmConfig& vm) {
+  return PagesPerGranule(vm) * PagesPerGranule(vm);
+}
 
 ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu) {
   Rng rng(MixBits(seed));
@@ -56,6 +108,10 @@ ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu) {
   VmConfig& vm = config.vm;
   const MmuMode chosen = kModes[UniformBelow(rng, kModes.size())];
   vm.mmu = mmu.value_or(chosen);
+  if (RunsOnStage2(vm)) {
+    ChooseStage2(rng, config);
+    return config;
+  }
   vm.format = OneIn(rng, 2) ? EntryFormat::kEpt : EntryFormat::kNpt;
   if (vm.mmu == MmuMode::kShadow) vm.format = EntryFormat::kNpt;
   vm.root_levels = OneIn(rng, 4) ? 5 : 4;
@@ -75,12 +131,16 @@ ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu) {
 
 std::string Describe(const ModelConfig& config) {
   const VmConfig& vm = config.vm;
-  std::string text = absl::StrCat(
-      "seed ", config.seed, ": ", ToString(vm.mmu), ", ",
-      vm.format == EntryFormat::kEpt ? "EPT" : "NPT",
-      HasAdBits(vm) ? "" : " without A/D bits",
-      vm.pml == VmConfig::Pml::kYes ? " and PML" : "", ", ", vm.root_levels,
-      " levels, ",
+  std::string text =
+      RunsOnStage2(vm)
+          ? DescribeStage2(config)
+          : absl::StrCat("seed ", config.seed, ": ", ToString(vm.mmu), ", ",
+                         vm.format == EntryFormat::kEpt ? "EPT" : "NPT",
+                         HasAdBits(vm) ? "" : " without A/D bits",
+                         vm.pml == VmConfig::Pml::kYes ? " and PML" : "", ", ",
+                         vm.root_levels, " levels");
+  absl::StrAppend(
+      &text, ", ",
       vm.dirty_ring_entries == 0
           ? "bitmaps"
           : absl::StrCat("rings of ", vm.dirty_ring_entries),

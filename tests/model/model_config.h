@@ -36,6 +36,13 @@ struct ModelConfig {
   bool ept_exec_only = false;
 };
 
+// The guest pages of one granule of the VM's tables; 1 on x86.
+uint64_t PagesPerGranule(const VmConfig& vm);
+
+// How many times as large as on x86 the places and memslots are, so that as
+// many of the smallest blocks fit in: their pages, divided by 512.
+uint64_t ScaleOf(const VmConfig& vm);
+
 // The VM of a seed. Without `mmu` the seed chooses the MMU, too. Otherwise all
 // else is as the seed says.
 ModelConfig RandomModelConfig(uint64_t seed, absl::optional<MmuMode> mmu);

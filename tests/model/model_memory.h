@@ -22,8 +22,14 @@ class ModelMemory {
  public:
   static constexpr size_t kWordsPerPage = 512;
 
-  explicit ModelMemory(ReferenceModel& model)
-      : model_(model), pool_(kPoolPages * kWordsPerPage) {}
+  // `granule`: the pages that one write may mark.
+  ModelMemory(ReferenceModel& model, uint64_t granule)
+      : model_(model), granule_(granule), pool_(kPoolPages * kWordsPerPage) {}
+
+  // Whether the page may be a table of the guest, if the guest has tables.
+  bool IsInPool(uint64_t page) const {
+    return model_.slot(kGuestSlot).has_value() && testing::IsInPool(page);
+  }
 
   // A value that was not written before; no entry of a table equals it.
   uint64_t NewValue() { return uint64_t{0x7a5e} << 48 | ++values_; }
@@ -39,11 +45,15 @@ class ModelMemory {
     const ModelSlot* slot = model_.SlotAt(page);
     return slot != nullptr && !slot->readonly;
   }
-  // The page was read, or mapped, and may be in the log.
+  // The page was read, or mapped, and may be in the log, as may all of its
+  // granule.
   void Touched(uint64_t page) {
     ModelSlot* slot = model_.SlotAt(page);
     if (slot == nullptr || slot->readonly) return;
-    ReferenceModel::Touched(*slot, page - slot->base_page);
+    const uint64_t first = (page - slot->base_page) / granule_ * granule_;
+    for (uint64_t i = 0; i < granule_; ++i) {
+      ReferenceModel::Touched(*slot, first + i);
+    }
   }
   // The first word of the page was written. No effect where nothing can be.
   void Written(uint64_t page, uint64_t value) {
@@ -69,6 +79,7 @@ class ModelMemory {
 
  private:
   ReferenceModel& model_;
+  const uint64_t granule_;
   std::vector<uint64_t> pool_;
   uint64_t values_ = 0;
   uint64_t changes_ = 0;

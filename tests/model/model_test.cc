@@ -61,7 +61,8 @@ TEST_P(ModelTest, LongRunsAgreeToo) {
 
 INSTANTIATE_TEST_SUITE_P(Mmus, ModelTest,
                          ::testing::Values(MmuMode::kTdp, MmuMode::kTdpShadow,
-                                           MmuMode::kShadow, MmuMode::kNested),
+                                           MmuMode::kShadow, MmuMode::kNested,
+                                           MmuMode::kStage2),
                          [](const auto& mmu) {
                            return std::string(ToString(mmu.param));
                          });

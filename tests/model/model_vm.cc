@@ -21,7 +21,7 @@ ModelVm::ModelVm(const ModelConfig& config, const Mistakes& mistakes)
     : nx_(ItlbMultihit::kNo),
       vm_(Make(config, nx_)),
       port_(*vm_, config),
-      memory_(model_),
+      memory_(model_, PagesPerGranule(config.vm)),
       host_(*vm_, config, nx_, port_, model_, memory_, mistakes.owner) {
   if (!GuestHasTables(config.vm)) return;
   host_.MakeGuestSlot();

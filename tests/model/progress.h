@@ -27,7 +27,7 @@ struct ShardOfRun {
 
 // A value.
 struct Progress {
-  static constexpr size_t kModes = 4;
+  static constexpr size_t kModes = 5;
 
   ShardOfRun run;
   std::string binary;        // the digest of the program that did it all

@@ -105,7 +105,8 @@ TEST_F(ProtoConventionsTest, EverythingHasAComment) {
 }
 
 TEST_F(ProtoConventionsTest, ReasonsNamedInCommentsExist) {
-  // A comment may name a reason, or an enum value without its prefix.
+  // A comment may name a reason, or an enum value without its prefix. It may
+  // also name a feature of the Arm architecture or a constant of KVM.
   std::set<std::string> known = {"UPPER_SNAKE", "NOT_FOUND", "ALREADY_EXISTS",
                                  "INVALID_ARGUMENT", "OUT_OF_RANGE"};
   std::vector<std::string> values;
@@ -115,7 +116,8 @@ TEST_F(ProtoConventionsTest, ReasonsNamedInCommentsExist) {
     }
   }
   const auto is_known = [&](const std::string& word) {
-    return known.count(word) > 0 ||
+    return known.count(word) > 0 || absl::StartsWith(word, "FEAT_") ||
+           absl::StartsWith(word, "KVM_") ||
            std::any_of(
                values.begin(), values.end(), [&](const std::string& value) {
                  return value == word || absl::EndsWith(value, "_" + word);

@@ -7,6 +7,7 @@
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/stage2_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 #include "mmu_core/vm/vm_state.h"
 
@@ -75,6 +76,7 @@ void GuestThreads::FlushUnasked(Vcpu& vcpu) const {
   if (!ForgetsUnasked()) return;
   vcpu.tlb().FlushAll();
   if (vcpu.shadow() != nullptr) vcpu.shadow()->tlb().FlushAll();
+  if (vcpu.stage2() != nullptr) vcpu.stage2()->FlushAll();
 }
 
 void GuestThreads::ReleaseRootUnasked(Vcpu& vcpu) const {

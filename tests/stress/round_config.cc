@@ -4,11 +4,13 @@
 #include <array>
 #include <random>
 #include <string_view>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "mmu_core/testing/mmu_mode_names.h"
 #include "mmu_core/tlb/tlb_options.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
 
 namespace mmu::stress {
 namespace {
@@ -67,6 +69,35 @@ TlbOptions ChooseTlb(uint64_t seed) {
 }
 
 // As ChooseTlb.
+void ChooseStage2(uint64_t seed, RoundConfig* config) {
+  std::mt19937_64 random(~seed ^ 0x737461676532);
+  config->format = EntryFormat::kEpt;
+  config->ad_bits = true;
+  config->root_levels = 4;
+  config->nx_huge_pages = false;
+  config->mmio_caching = VmConfig::MmioCaching::kYes;
+  config->slot_zap = VmConfig::SlotZap::kAll;
+  Stage2Config& stage2 = config->stage2;
+  constexpr std::array<uint32_t, 3> kGranules = {4096, 16384, 65536};
+  stage2.granule_bytes = kGranules[random() % 3];
+  stage2.bbm_level = random() % 2 == 0 ? 0 : 2;
+  const std::vector<uint64_t> sizes = Stage2LeafSizes(stage2.granule_bytes);
+  const uint64_t chunk = random() % (sizes.size() + 1);
+  stage2.eager_split_chunk_bytes = chunk == 0 ? 0 : sizes[chunk - 1];
+  if (random() % 2 == 0) {
+    stage2.access_flag = Stage2Config::AccessFlag::kByHardware;
+    if (random() % 2 == 0 && config->dirty_ring_entries == 0) {
+      stage2.dirty_state = Stage2Config::DirtyState::kByHardware;
+    }
+  }
+  if (random() % 2 == 0) stage2.tlbi_range = Stage2Config::TlbiRange::kYes;
+  // No block of the larger granules fits into 2 MiB.
+  if (stage2.granule_bytes != 4096 && config->host_page_level == Level::k2M) {
+    config->host_page_level = Level::k1G;
+  }
+}
+
+// As ChooseTlb.
 bool ChooseCompanionBitmap(uint64_t seed) {
   std::mt19937_64 random(~seed ^ 0x646576696365);
   return random() % 2 == 0;
@@ -79,7 +110,23 @@ std::string_view DescribeTlb(const TlbOptions& tlb) {
              : ", precise TLBs";
 }
 
+std::string DescribeStage2(const Stage2Config& stage2) {
+  return absl::StrFormat(
+      "; granules of %d KiB, BBM level %d, split by %d KiB%s%s%s",
+      stage2.granule_bytes >> 10, stage2.bbm_level,
+      stage2.eager_split_chunk_bytes >> 10,
+      stage2.access_flag == Stage2Config::AccessFlag::kByHardware
+          ? ", hardware Access flag"
+          : "",
+      stage2.dirty_state == Stage2Config::DirtyState::kByHardware
+          ? ", hardware dirty state"
+          : "",
+      stage2.tlbi_range == Stage2Config::TlbiRange::kYes ? ", TLBI by range"
+                                                         : "");
+}
+
 std::string DescribeGuest(const RoundConfig& config) {
+  if (config.mmu == MmuMode::kStage2) return DescribeStage2(config.stage2);
   const std::string limit =
       absl::StrFormat(", limit of %d shadow pages", config.shadow_page_limit);
   if (config.mmu == MmuMode::kTdpShadow) return limit;
@@ -123,15 +170,19 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
   config.nx_huge_pages = random() % 3 == 0;
   if (random() % 8 == 0) config.mmio_caching = VmConfig::MmioCaching::kNo;
   if (random() % 2 == 0) config.slot_zap = VmConfig::SlotZap::kSlot;
-  constexpr std::array<MmuMode, 5> kMmus = {MmuMode::kTdp, MmuMode::kShadow,
-                                            MmuMode::kNested, MmuMode::kTdp,
-                                            MmuMode::kTdpShadow};
+  constexpr std::array<MmuMode, 6> kMmus = {
+      MmuMode::kTdp,    MmuMode::kShadow, MmuMode::kNested,
+      MmuMode::kStage2, MmuMode::kTdp,    MmuMode::kTdpShadow};
   config.mmu = mmu.value_or(kMmus[seed % kMmus.size()]);
-  if (config.mmu != MmuMode::kTdp) ChooseGuestPaging(random, smp, &config);
+  if (config.mmu == MmuMode::kStage2) {
+    ChooseStage2(seed, &config);
+  } else if (config.mmu != MmuMode::kTdp) {
+    ChooseGuestPaging(random, smp, &config);
+  }
   if (config.format == EntryFormat::kNpt) config.ad_bits = true;
-  config.pml = config.mmu != MmuMode::kTdpShadow &&
-               config.format == EntryFormat::kEpt && config.ad_bits &&
-               random() % 2 == 0;
+  config.pml =
+      config.mmu != MmuMode::kTdpShadow && config.mmu != MmuMode::kStage2 &&
+      config.format == EntryFormat::kEpt && config.ad_bits && random() % 2 == 0;
   // The ring must have room for all of a CPU's log.
   if (config.pml && config.dirty_ring_entries == 256) {
     config.dirty_ring_entries = 1024;

@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/tlb/tlb_options.h"
@@ -31,6 +32,7 @@ enum class Smp : uint8_t { kNo, kYes };
 struct RoundConfig {
   uint64_t seed = 1;
   MmuMode mmu = MmuMode::kTdp;
+  Stage2Config stage2;
   GuestPagingConfig guest_paging;
   Smp smp = Smp::kNo;
   uint64_t shadow_page_limit = 0;
@@ -53,8 +55,8 @@ struct RoundConfig {
   // cleared twice before in that migration (testing/fault_injection.h).
   uint64_t drop_mark = 0;
   // Skip the next remote flush for this reason at each start of a migration's
-  // log (kWriteProtect), at each of its clears (kClearDirty), or at each unmap
-  // by the host (kNotifier).
+  // log (kWriteProtect, kBbm), at each of its clears (kClearDirty), or at each
+  // unmap by the host (kNotifier).
   absl::optional<FlushReason> skip_flush;
   // At each start of a migration, let the next table of a guest become writable
   // without marking its shadow page as unsync.
@@ -68,6 +70,10 @@ struct RoundConfig {
   // The guest has page tables of its own.
   bool has_programs() const {
     return mmu == MmuMode::kShadow || mmu == MmuMode::kNested;
+  }
+  // The smallest number of pages that the host can map.
+  uint64_t host_pages() const {
+    return mmu == MmuMode::kStage2 ? stage2.granule_bytes / kPageSize : 1;
   }
   // There is a slot with pages of 1 GiB (round_vm.h).
   bool has_huge_range() const {

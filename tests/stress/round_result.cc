@@ -40,6 +40,8 @@ std::string_view ToString(Operation operation) {
       return "zap all";
     case Operation::kChangeLimit:
       return "change limit";
+    case Operation::kChangeChunk:
+      return "change chunk";
     case Operation::kAudit:
       return "audit";
   }

@@ -32,9 +32,10 @@ enum class Operation : uint8_t {
   kSlotMove,
   kZapAll,       // zap everything, by the fast path
   kChangeLimit,  // change the limit of shadow pages
+  kChangeChunk,  // change the chunk of eager splits of stage 2
   kAudit,        // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 19;
+inline constexpr int kOperations = 20;
 std::string_view ToString(Operation operation);
 
 // Of L2 guests that run on all processors of an L1 hypervisor.

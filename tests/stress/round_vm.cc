@@ -22,6 +22,7 @@ MemslotConfig SlotOf(const RoundConfig& round, uint32_t id, Gfn start,
 VmConfig VmOf(const RoundConfig& round) {
   VmConfig config;
   config.mmu = round.mmu;
+  config.stage2 = round.stage2;
   config.guest_paging = round.guest_paging;
   config.shadow_page_limit = round.shadow_page_limit;
   config.format = round.format;
@@ -41,7 +42,7 @@ VmConfig VmOf(const RoundConfig& round) {
                      SlotOf(round, 1, Gfn(kMigratedPages), kOtherPages)};
   if (round.has_huge_range()) {
     config.memslots.push_back(
-        SlotOf(round, 4, kHugeRange.start, kHugeRange.pages()));
+        SlotOf(round, kHugeSlot, kHugeRange.start, kHugeRange.pages()));
   }
   return config;
 }

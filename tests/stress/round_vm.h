@@ -17,6 +17,8 @@ namespace mmu::stress {
 inline constexpr GfnRange kHugeRange = GfnRange::Of(
     Gfn((uint64_t{8} << 30) / kPageSize), (uint64_t{1} << 30) / kPageSize);
 
+inline constexpr uint32_t kHugeSlot = 4;
+
 // The slot `id` of `pages` pages at `start`.
 MemslotConfig SlotOf(const RoundConfig& round, uint32_t id, Gfn start,
                      uint64_t pages);

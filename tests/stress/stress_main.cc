@@ -20,6 +20,7 @@
 #include "mmu_core/testing/mmu_mode_names.h"
 #include "tests/stress/round_config.h"
 #include "tests/stress/round_result.h"
+#include "tests/stress/round_watch.h"
 #include "tests/stress/stress_round.h"
 
 ABSL_FLAG(double, minutes, 1, "How long to go on.");
@@ -33,15 +34,16 @@ ABSL_FLAG(uint64_t, drop_mark, 0,
 
 ABSL_FLAG(std::string, skip_flush, "",
           "Skip remote flushes: those when a migration's log is switched on "
-          "(write_protect), those of its clears (clear_dirty), or those when "
-          "the host unmaps pages (notifier), to see that it is noticed. Empty: "
-          "none.");
+          "(write_protect), or those of the first break of a block then (bbm), "
+          "those of its clears (clear_dirty), or those when the host unmaps "
+          "pages (notifier), to see that it is noticed. Empty: none.");
 ABSL_FLAG(std::string, ring_entries, "",
           "Entries of the vCPUs' dirty rings, 0 for bitmaps. Empty: as the "
           "seed says.");
-ABSL_FLAG(std::string, mmu, "",
-          "tdp, tdp_shadow, shadow or nested (vm/vm_config.h). Empty: as the "
-          "seed says.");
+ABSL_FLAG(
+    std::string, mmu, "",
+    "tdp, tdp_shadow, shadow, nested or stage2 (vm/vm_config.h). Empty: as "
+    "the seed says.");
 ABSL_FLAG(std::string, smp, "",
           "yes: one kernel (--mmu=shadow) or one L1 hypervisor (--mmu=nested) "
           "runs on all vCPUs. no: each vCPU has its own. Empty: as the seed "
@@ -57,9 +59,12 @@ namespace mmu::stress {
 namespace {
 
 // The reasons of the flushes that a round can skip.
-constexpr FlushReason kSkippable[] = {FlushReason::kWriteProtect,
-                                      FlushReason::kClearDirty,
-                                      FlushReason::kNotifier};
+constexpr FlushReason kSkippable[] = {
+    FlushReason::kWriteProtect, FlushReason::kBbm, FlushReason::kClearDirty,
+    FlushReason::kNotifier};
+
+// A round takes less than this many times its length.
+constexpr int kManyTimes = 60;
 
 // Returns false if `name` is neither empty nor one of kSkippable.
 bool ParseFlushReason(const std::string& name,
@@ -78,7 +83,8 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
   const std::string mmu = absl::GetFlag(FLAGS_mmu);
   const absl::optional<MmuMode> mode = testing::ParseMmuMode(mmu);
   if (!mmu.empty() && !mode.has_value()) {
-    std::fprintf(stderr, "--mmu=%s: give tdp, tdp_shadow, shadow or nested\n",
+    std::fprintf(stderr,
+                 "--mmu=%s: give tdp, tdp_shadow, shadow, nested or stage2\n",
                  mmu.c_str());
     return false;
   }
@@ -107,10 +113,13 @@ bool MakeConfig(uint64_t seed, RoundConfig* config) {
     std::fprintf(stderr, "--ring_entries=%s: give a number\n", rings.c_str());
     return false;
   }
+  if (config->dirty_ring_entries != 0) {
+    config->stage2.dirty_state = Stage2Config::DirtyState::kByFault;
+  }
   const std::string reason = absl::GetFlag(FLAGS_skip_flush);
   if (!ParseFlushReason(reason, &config->skip_flush)) {
     std::fprintf(stderr,
-                 "--skip_flush=%s: give write_protect, clear_dirty or "
+                 "--skip_flush=%s: give write_protect, bbm, clear_dirty or "
                  "notifier\n",
                  reason.c_str());
     return false;
@@ -159,7 +168,13 @@ int Main() {
   for (; MonotonicTime::Now() < end; ++seed) {
     RoundConfig config;
     if (!MakeConfig(seed, &config)) return 2;
-    const RoundResult result = RunRound(config);
+    const RoundResult result = [&] {
+      const RoundWatch watch(
+          kManyTimes * absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds),
+          absl::StrFormat("round %d, %s, --seed=%d", rounds + 1,
+                          Describe(config), seed));
+      return RunRound(config);
+    }();
     sum.Add(result);
     ++rounds;
     if (!result.violation.empty()) {

@@ -22,7 +22,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/guest/gpa_space.h"
-#include "mmu_core/paging/table_pool.h"
+#include "mmu_core/paging/table_budget.h"
 #include "mmu_core/rmap/slot_rmaps.h"
 #include "mmu_core/shadow/shadow_pages.h"
 #include "mmu_core/stats/labels.h"
@@ -31,6 +31,7 @@
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/vm/core/noted_pages.h"
 #include "mmu_core/vm/core/nx_parameters.h"
+#include "mmu_core/vm/core/stage2_leaf_sizes.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
@@ -66,7 +67,7 @@ class Round {
   explicit Round(const RoundConfig& config) : config_(config) {}
 
   RoundResult Run() {
-    const uint64_t tables = TablePool::Process().tables_out();
+    const uint64_t tables = TableBudget::Process().Snapshot().in_use;
     unsyncs_before_ = testing::Unsyncs();
     faults_before_ = InjectedFaults();
     MakeVm();
@@ -92,7 +93,7 @@ class Round {
     device_.reset();
     vm_.reset();
     RcuBarrier();
-    if (const uint64_t left = TablePool::Process().tables_out();
+    if (const uint64_t left = TableBudget::Process().Snapshot().in_use;
         left != tables) {
       Fail(absl::StrFormat("%d tables were not given back", left - tables));
     }
@@ -218,7 +219,13 @@ class Round {
         config.initially_set == InitiallySet::kYes
             ? (random() % 2 == 0 ? SplitPolicy::kOnClear : SplitPolicy::kNone)
             : (random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone);
+    // The pages of 1 GiB of the host are then blocks of stage 2.
+    if (config_.has_huge_range() && config_.host_pages() != 1 &&
+        random() % 2 == 0) {
+      config.slots.push_back(kHugeSlot);
+    }
     SkipFlushOf(FlushReason::kWriteProtect);
+    SkipFlushOf(FlushReason::kBbm);
     DirtyLogStart start = testing::TestStart(config);
     start.claim.key = Owner().key;
     start.now = MonotonicTime::Now();
@@ -403,7 +410,8 @@ class Round {
       case 10:
         return ZapAll(random);
       case 11:
-        return ChangeLimit(random);
+        return config_.mmu == MmuMode::kStage2 ? ChangeChunk(random)
+                                               : ChangeLimit(random);
       default:
         return ClearOther();
     }
@@ -454,7 +462,8 @@ class Round {
     VmState& state = vm_->state();
     const GfnRange range = GfnRange::Of(
         Gfn(random() % (kMigratedPages + kOtherPages)), 1 + random() % 600);
-    if (state.shadow != nullptr && random() % 2 == 0) {
+    if (state.stage2 != nullptr ||
+        (state.shadow != nullptr && random() % 2 == 0)) {
       ZapGfnRange(state, 0, range);
       return Count(Operation::kZap);
     }
@@ -487,6 +496,15 @@ class Round {
     Count(Operation::kChangeLimit);
   }
 
+  void ChangeChunk(std::mt19937_64& random) {
+    const std::vector<uint64_t> sizes =
+        Stage2LeafSizes(config_.stage2.granule_bytes);
+    const uint64_t chunk = random() % (sizes.size() + 1);
+    Must("change the chunk",
+         vm_->SetEagerSplitChunk(chunk == 0 ? 0 : sizes[chunk - 1]));
+    Count(Operation::kChangeChunk);
+  }
+
   // The host takes whole pages of its own: it splits a huge page before it
   // takes a part of it. The pages come back unchanged. Meanwhile no vCPU may
   // write to them through any translation.
@@ -497,8 +515,9 @@ class Round {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
       // Neither slot is large enough for a mapping of 1 GiB.
-      const uint64_t unit =
-          config_.host_page_level == Level::k4K ? 1 : PagesPer(Level::k2M);
+      const uint64_t unit = config_.host_page_level == Level::k4K
+                                ? config_.host_pages()
+                                : PagesPer(Level::k2M);
       const uint64_t units = slot->npages / unit;
       const uint64_t first = random() % units;
       const uint64_t count = 1 + random() % (units - first);
@@ -522,10 +541,12 @@ class Round {
     {
       RcuReadGuard rcu;
       const Memslot* slot = state.slots.Active(0).FindById(random() % 2);
-      const uint64_t first = random() % slot->npages;
-      const uint64_t count = 1 + random() % (slot->npages - first);
-      range = {slot->hva + first * kPageSize,
-               slot->hva + (first + count) * kPageSize};
+      const uint64_t unit = config_.host_pages();
+      const uint64_t units = slot->npages / unit;
+      const uint64_t first = random() % units;
+      const uint64_t count = 1 + random() % (units - first);
+      range = {slot->hva + first * unit * kPageSize,
+               slot->hva + (first + count) * unit * kPageSize};
     }
     // Without the lock another thread could make pages writable that this one
     // watches.

@@ -100,7 +100,7 @@ TEST(ReachTest, KernelsOnSeveralVcpus) {
 
 // Covers: DL-46
 TEST(ReachTest, WritesWithoutAVcpu) {
-  for (const char* mmu : {"tdp", "tdp_shadow", "shadow", "nested"}) {
+  for (const char* mmu : {"tdp", "tdp_shadow", "shadow", "nested", "stage2"}) {
     ExpectReached(std::string("--ring_entries=1024 --mmu=") + mmu,
                   {"device write +(\\d+)", "migrate +(\\d+)"});
   }
@@ -113,7 +113,7 @@ TEST(FlagsTest, AFlushThatNoRoundSkipsIsRefused) {
         RunProgram(std::string("--minutes=0.01 --skip_flush=") + reason);
     EXPECT_EQ(output.exit_code, 2) << output.text;
     EXPECT_THAT(output.text,
-                HasSubstr("write_protect, clear_dirty or notifier"));
+                HasSubstr("write_protect, bbm, clear_dirty or notifier"));
   }
 }
 
@@ -220,6 +220,33 @@ TEST(NoticedTest, AKernelThatMovesToAnotherVcpuWithoutAnInvvpidIsNoticed) {
       RunProgram("--minutes=3 --seed=1 --mmu=nested --smp=yes --skip_invvpid");
   EXPECT_EQ(output.exit_code, 1) << output.text;
   EXPECT_THAT(output.text, HasSubstr("L1 and its guests on vCPU"));
+}
+
+// The stage-2 MMU has breaks and TLBIs of its own.
+
+TEST(NoticedTest, ALostMarkOfAGranuleIsNoticed) {
+  const Output output = RunProgram(
+      "--mmu=stage2 --minutes=3 --seed=1 --ring_entries=0 --drop_mark=1");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, NoticesALostMark());
+}
+
+TEST(NoticedTest, ASkippedTlbiAfterAClearIsNoticed) {
+  const Output output =
+      RunProgram("--mmu=stage2 --minutes=3 --seed=1 --skip_flush=clear_dirty");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  EXPECT_THAT(output.text, NoticesAStaleTranslation());
+}
+
+// Covers: ARM-06
+TEST(NoticedTest, ASkippedTlbiBetweenBreakAndMakeIsNoticed) {
+  const Output output =
+      RunProgram("--mmu=stage2 --minutes=3 --seed=1 --skip_flush=bbm");
+  EXPECT_EQ(output.exit_code, 1) << output.text;
+  // A vCPU that kept a pointer to the unlinked table may fault for ever.
+  EXPECT_THAT(output.text, AnyOf(HasSubstr("TLB conflict"), HasSubstr("INV-6"),
+                                 HasSubstr("lost dirty page"),
+                                 HasSubstr("the round does not end")));
 }
 
 }  // namespace

@@ -2,19 +2,13 @@
 
 #include <algorithm>
 
-#include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
 
 namespace mmu {
 
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,
-                   MmuCost* cost, Gfn young_until) {
-  AgeResult result;
-  {
-    RcuReadGuard rcu;
-    result = vm.mmus.Age(vm.slots.Active(as_id), as_id, range, mode, cost);
-  }
+                   AgeLock lock, MmuCost* cost, Gfn young_until) {
+  AgeResult result = vm.mmus.Age(vm.slots, as_id, range, mode, lock, cost);
   if (young_until > range.start) {
     MarkYoung(result, std::min(young_until, range.end) - range.start);
     result.young_until = std::max(

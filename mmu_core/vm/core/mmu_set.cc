@@ -8,6 +8,7 @@
 #include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/mmu/shadow_page_lister.h"
+#include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
@@ -50,9 +51,16 @@ std::vector<MmuKind> MmuSet::Kinds() const {
 SplitOutcome MmuSet::EnableLog(const Memslot& slot, const LogPlan& plan,
                                MmuCost* cost) {
   SplitOutcome all;
+  bool asked = false;
+  bool flushed = true;
   ForEachLastFirst(mmus_, slot, [&](Mmu& mmu) {
-    all.AddCounts(mmu.EnableLog(slot, plan, cost));
+    const SplitOutcome one = mmu.EnableLog(slot, plan, cost);
+    all.AddCounts(one);
+    asked = true;
+    flushed = flushed && one.flushed;
   });
+  // Where no MMU maps anything, KVM flushes nevertheless (DL-02).
+  all.flushed = asked && flushed;
   all.next_gfn = slot.range().end;
   return all;
 }
@@ -100,6 +108,10 @@ uint64_t MmuSet::RecoverNxHugePages(
 
 void MmuSet::SlotsChanged(uint64_t pages, MmuCost* cost) {
   for (const auto& mmu : mmus_) mmu->SlotsChanged(pages, cost);
+}
+
+void MmuSet::FreeSplitTables() {
+  for (const auto& mmu : mmus_) mmu->FreeSplitTables();
 }
 
 uint64_t MmuSet::shadow_page_limit() const {
@@ -153,10 +165,21 @@ SplitOutcome MmuSet::SplitForClear(MmuWriteLocked& lock, const Memslot& slot,
 
 void MmuSet::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                        absl::Span<const PageMask> pages, NoticeBy notice_by,
-                       MmuCost* cost) {
+                       AlsoProtected& also, MmuCost* cost) {
   ForEachFirstFirst(mmus_, slot, [&](Mmu& mmu) {
-    mmu.Reprotect(lock, slot, pages, notice_by, cost);
+    mmu.Reprotect(lock, slot, pages, notice_by, also, cost);
   });
+}
+
+bool MmuSet::ProtectsBeforeSplit() const {
+  return std::any_of(mmus_.begin(), mmus_.end(), [](const auto& mmu) {
+    return mmu->ProtectsBeforeSplit();
+  });
+}
+
+bool MmuSet::FlushesAged() const {
+  return std::any_of(mmus_.begin(), mmus_.end(),
+                     [](const auto& mmu) { return mmu->FlushesAged(); });
 }
 
 bool MmuSet::WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot,
@@ -185,17 +208,22 @@ absl::Status MmuSet::CollectDirty(MmuCost* cost) {
   return first;
 }
 
-AgeResult MmuSet::Age(const MemslotSet& slots, int as_id, GfnRange range,
-                      AgeMode mode, MmuCost* cost) const {
+AgeResult MmuSet::Age(const MemslotTable& slots, int as_id, GfnRange range,
+                      AgeMode mode, AgeLock lock, MmuCost* cost) const {
   // Decided once: an MMU that comes into use while another one is aged has
   // nothing that was young before.
   std::array<bool, kMaxMmus> in_use{};
   int asked = 0;
+  AgeResult result;
   for (size_t i = 0; i < mmus_.size(); ++i) {
     in_use[i] = mmus_[i]->MayBeInUse();
+    if (in_use[i] && lock == AgeLock::kLocklessOnly &&
+        mmus_[i]->AgesWithLock()) {
+      result.skipped[static_cast<size_t>(mmus_[i]->kind())] = true;
+      in_use[i] = false;
+    }
     asked += in_use[i] ? 1 : 0;
   }
-  AgeResult result;
   result.young.resize(WordsFor(range.pages()));
   // Where several may map one page, bitmaps tell whether one of them did.
   if (asked > 1) result.mapped.resize(result.young.size());
@@ -203,7 +231,12 @@ AgeResult MmuSet::Age(const MemslotSet& slots, int as_id, GfnRange range,
     if (!in_use[i]) continue;
     const Mmu& mmu = *mmus_[i];
     const uint64_t young_before = result.young_page_count;
-    mmu.Age(slots, as_id, range, mode, result, cost);
+    if (mmu.AgesWithLock()) {
+      mmu.Age(slots, as_id, range, mode, result, cost);
+    } else {
+      RcuReadGuard rcu;
+      mmu.Age(slots, as_id, range, mode, result, cost);
+    }
     result.was_fast |=
         mmu.AgesFast() && result.young_page_count != young_before;
   }

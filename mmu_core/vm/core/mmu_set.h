@@ -27,6 +27,7 @@
 //                                first           depend on it
 //   Reprotect, WriteProtectGfn,  first added     no reason
 //   SlotsChanged, Audit,         first
+//   FreeSplitTables,
 //   RecoverNxHugePages,
 //   CollectDirty, GuestWrote,
 //   SetShadowPageLimit
@@ -83,6 +84,7 @@ class MmuSet {
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost);
   void SlotsChanged(uint64_t pages, MmuCost* cost);
+  void FreeSplitTables();
   // 0: no MMU has a limit of shadow pages.
   uint64_t shadow_page_limit() const;
   // Calls the MMUs that have a limit; returns the first error.
@@ -97,7 +99,11 @@ class MmuSet {
                              GfnRange range, Level target, MmuCost* cost);
   void Reprotect(MmuWriteLocked& lock, const Memslot& slot,
                  absl::Span<const PageMask> pages, NoticeBy notice_by,
-                 MmuCost* cost);
+                 AlsoProtected& also, MmuCost* cost);
+  // True if one of the MMUs says so.
+  bool ProtectsBeforeSplit() const;
+  bool FlushesAged() const;
+
   bool WriteProtectGfn(const MmuWriteLocked& lock, const Memslot& slot, Gfn gfn,
                        Level min_level);
   // In all MMUs except that of `kind`, which has done it itself.
@@ -110,10 +116,11 @@ class MmuSet {
   // The pages of `range` that are young in any MMU (AGE-11). All MMUs are
   // asked: an Accessed bit left in one would make a page young at the next
   // ageing although it was not used since. result.was_fast: an MMU that ages
-  // fast found a young page. No lock is required; the slots may change
-  // meanwhile.
-  AgeResult Age(const MemslotSet& slots, int as_id, GfnRange range,
-                AgeMode mode, MmuCost* cost) const;
+  // fast found a young page. An MMU that ages with mmu_lock is asked only with
+  // kMayLock. No lock is required; the slots may change meanwhile. Not inside
+  // an RCU section.
+  AgeResult Age(const MemslotTable& slots, int as_id, GfnRange range,
+                AgeMode mode, AgeLock lock, MmuCost* cost) const;
 
   // True if it reached the end. Otherwise listing.position is where to
   // continue.

@@ -14,8 +14,8 @@ absl::Status SetShadowPageLimit(VmCore& vm, uint64_t pages, MmuCost* cost) {
   if (vm.mmus.shadow_page_limit() == 0) {
     return MakeError(
         absl::StatusCode::kFailedPrecondition, {Reason::kNoShadowPages, "", 0},
-        "this VM has only the TDP MMU, so there are no shadow pages to "
-        "limit; create a VM with an MMU that has shadow pages");
+        "this VM's MMU has no shadow pages to limit; create a VM with "
+        "tdp_shadow, shadow or nested");
   }
   MutexLock slots(vm.slots.slots_lock);
   return vm.mmus.SetShadowPageLimit(pages, cost);

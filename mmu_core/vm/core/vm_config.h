@@ -11,6 +11,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/tlb/tlb_options.h"
+#include "mmu_core/vm/core/stage2_config.h"
 
 namespace mmu {
 
@@ -61,11 +62,15 @@ enum class MmuMode : uint8_t {
   // The TDP MMU for the guest, L1, and shadow pages for the EPT or NPT tables
   // (like `format`) that L1 makes for its own guest, L2 (SHD-60).
   kNested,
+  // arm64 stage-2 tables (Stage2Config). The options of x86 tables have no
+  // meaning then and must be left out.
+  kStage2,
 };
 
 struct VmConfig {
   EntryFormat format = EntryFormat::kEpt;
   MmuMode mmu = MmuMode::kTdp;
+  Stage2Config stage2;  // with kStage2
   // With kShadow and kNested: the guest in which a workload runs.
   GuestPagingConfig guest_paging;
   // The maximum number of shadow pages, at least 64. 0: one per 50 pages of
@@ -141,7 +146,23 @@ constexpr bool GuestHasTables(const VmConfig& config) {
 }
 // The VM may have shadow pages.
 constexpr bool HasShadowPages(const VmConfig& config) {
-  return config.mmu != MmuMode::kTdp;
+  return config.mmu != MmuMode::kTdp && config.mmu != MmuMode::kStage2;
+}
+// The guest runs on arm64 stage-2 tables.
+constexpr bool RunsOnStage2(const VmConfig& config) {
+  return config.mmu == MmuMode::kStage2;
+}
+
+// A vCPU can write to a page that logs without a fault, and the write is noted
+// elsewhere than in the log: in the CPU's own log (PML), or in a descriptor.
+constexpr bool WritesAreNotedElsewhere(const VmConfig& config) {
+  return config.pml == VmConfig::Pml::kYes ||
+         config.stage2.dirty_state == Stage2Config::DirtyState::kByHardware;
+}
+
+// The smallest page of the host that the guest's memory is mapped with.
+constexpr uint64_t HostPageBytes(const VmConfig& config) {
+  return RunsOnStage2(config) ? config.stage2.granule_bytes : kPageSize;
 }
 
 // The level of a root of the second stage: 4 or 5 levels of tables.

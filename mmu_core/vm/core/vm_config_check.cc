@@ -9,6 +9,7 @@
 #include "mmu_core/dirty/dirty_ring.h"
 #include "mmu_core/dirty/pml_buffer.h"
 #include "mmu_core/vm/core/mmu_mode_check.h"
+#include "mmu_core/vm/core/stage2_check.h"
 
 namespace mmu {
 namespace {
@@ -22,6 +23,9 @@ absl::Status Invalid(Reason reason, const char* field,
 }  // namespace
 
 absl::Status CheckConfig(const VmConfig& config) {
+  if (RunsOnStage2(config)) {
+    if (absl::Status s = CheckStage2Config(config); !s.ok()) return s;
+  }
   if (config.ad_bits == VmConfig::AdBits::kOff &&
       config.format == EntryFormat::kNpt) {
     return Invalid(Reason::kInvalidMmuOption, "ad_bits",

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -30,12 +31,14 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/rmap/lazy_slot_rmaps.h"
 #include "mmu_core/shadow/shadow_mmu.h"
+#include "mmu_core/stage2/stage2.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/vcpu_stats.h"
 #include "mmu_core/stats/vm_counters.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/tdp/tdp_mmu.h"
 #include "mmu_core/tlb/remote_flush.h"
+#include "mmu_core/tlb/tlbi.h"
 #include "mmu_core/vm/core/mmu_set.h"
 #include "mmu_core/vm/core/shadow_hooks.h"
 #include "mmu_core/vm/core/unflushed_resets.h"
@@ -65,6 +68,7 @@ struct VmCore {
 
   // The MMU that the guest, or L1, runs on.
   MmuKind guest_mmu() const {
+    if (RunsOnStage2(config)) return MmuKind::kStage2;
     return RunsOnTdp(config) ? MmuKind::kTdp : MmuKind::kShadow;
   }
   // Without it neither L2 nor a guest's own tables can be run. Gives all slots
@@ -84,6 +88,7 @@ struct VmCore {
   TablePool& pool;
   VmCounters counters;
   MmuLock mmu_lock;
+  std::optional<TlbiUnit> tlbi;  // with MmuMode::kStage2
   RemoteTlb tlb;
   InvalidationGate invalidations;
   HostMemory memory;
@@ -94,6 +99,10 @@ struct VmCore {
   ShadowHooks shadow_hooks;
   const std::unique_ptr<ShadowMmu> shadow;  // null with MmuMode::kTdp
   TdpMmu tdp;
+  // Null unless the mode is kStage2, or if there was no memory for the root:
+  // then stage2_status says so, and the VM cannot be used.
+  std::unique_ptr<Stage2> stage2;
+  absl::Status stage2_status;
 
   // The number of slots that log. Changed under slots_lock; vCPUs read it when
   // they are asked to (kUpdateCpuDirtyLog), which orders the reads.

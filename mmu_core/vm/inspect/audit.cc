@@ -28,6 +28,7 @@
 #include "mmu_core/vm/inspect/slot_audit.h"
 #include "mmu_core/vm/inspect/table_audit.h"
 #include "mmu_core/vm/vcpu/audited_tlb.h"
+#include "mmu_core/vm/vcpu/stage2_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
@@ -73,6 +74,9 @@ class Auditor final : public AuditSink {
                   vcpu->index());
       }
       for (const AuditedTlb& tlb : vcpu->AuditedTlbs()) CheckTlb(*vcpu, tlb);
+      if (vcpu->stage2() != nullptr) {
+        vcpu->stage2()->AuditTlb(vcpu->PendingFlushesForAudit(), *this);
+      }
     }
     return report_;
   }
@@ -81,7 +85,7 @@ class Auditor final : public AuditSink {
   // The checks of a leaf that apply to every MMU.
   void CheckLeaf(const AuditedLeaf& leaf) override {
     ++report_.leafs_checked;
-    const GfnRange pages = GfnRange::Of(leaf.gfn, PagesPer(leaf.level));
+    const GfnRange pages = GfnRange::Of(leaf.gfn, leaf.pages);
     const Memslot* slot = vm_.slots.Active(leaf.as_id).FindByGfn(leaf.gfn);
     if (slot == nullptr || !slot->range().Contains(pages)) {
       Violation(4, "the leaf at gfn 0x%x level %d is not inside a memslot",
@@ -90,8 +94,8 @@ class Auditor final : public AuditSink {
     }
     guest_tables_.AddLeaf(leaf);
     CheckMapping(leaf, *slot);
-    if (slot->dirty_log_enabled() && leaf.spte.IsWritable() &&
-        !CpuLogsNextWrite(leaf)) {
+    if (slot->dirty_log_enabled() && leaf.writable && !CpuLogsNextWrite(leaf) &&
+        !leaf.write_noted) {
       if (const auto clean = FirstUnlogged(*slot, pages); clean.has_value()) {
         Violation(5, "gfn 0x%x of slot %d is writable (level %d) and clean",
                   clean->value(), slot->id, ToInt(leaf.level));
@@ -102,26 +106,26 @@ class Auditor final : public AuditSink {
   // INV-4 and INV-8.
   void CheckMapping(const AuditedLeaf& leaf, const Memslot& slot) {
     const Gfn gfn = leaf.gfn;
-    if (leaf.spte.pfn() != slot.PfnOf(gfn)) {
+    if (leaf.pfn != slot.PfnOf(gfn)) {
       Violation(4, "gfn 0x%x level %d maps frame 0x%x, its memslot has 0x%x",
-                gfn.value(), ToInt(leaf.level), leaf.spte.pfn().value(),
+                gfn.value(), ToInt(leaf.level), leaf.pfn.value(),
                 slot.PfnOf(gfn).value());
     }
     if (!slot.backing->all_writable()) CheckFrames(leaf, slot);
-    if (leaf.level > slot.MaxMappingLevel(gfn, vm_.config.max_page_level) &&
+    if (leaf.level > leaf.max_level(slot, gfn, vm_.config.max_page_level) &&
         !MayStayHuge(leaf, slot)) {
       Violation(4, "gfn 0x%x is mapped at level %d, which its slot forbids",
                 gfn.value(), ToInt(leaf.level));
     }
     if (leaf.level > Level::k4K && vm_.nx_huge_pages.mitigated() &&
-        leaf.format.IsExecutable(leaf.spte)) {
+        leaf.executable) {
       Violation(8, "gfn 0x%x is executable at level %d", gfn.value(),
                 ToInt(leaf.level));
     }
-    if (slot.readonly() && leaf.spte.IsWritable()) {
+    if (slot.readonly() && leaf.writable) {
       Violation(4, "gfn 0x%x of a read-only slot is writable", gfn.value());
     }
-    if (leaf.format.IsHostWritable(leaf.spte) && !slot.IsHostWritable(gfn)) {
+    if (leaf.host_writable && !slot.IsHostWritable(gfn)) {
       Violation(4, "gfn 0x%x is host-writable, the host lets it be read only",
                 gfn.value());
     }
@@ -135,13 +139,13 @@ class Auditor final : public AuditSink {
         std::min(slot.backing->host_page_level(), vm_.config.max_page_level);
     if (leaf.level > max_level) return false;
     const uint32_t tables = slot.lpage_info->Disallows(leaf.gfn, leaf.level);
-    return tables != 0 && !leaf.format.IsMmuWritable(leaf.spte) &&
+    return tables != 0 && !leaf.mmu_writable &&
            slot.lpage_info->Count(leaf.gfn, leaf.level) == tables;
   }
 
   // What is mapped has a frame (memory/frame_lender.h).
   void CheckFrames(const AuditedLeaf& leaf, const Memslot& slot) {
-    const Gfn end = leaf.gfn + PagesPer(leaf.level);
+    const Gfn end = leaf.gfn + leaf.pages;
     for (Gfn gfn = leaf.gfn; gfn < end; gfn += 1) {
       if (slot.StateOf(gfn) != FrameState::kMissing) continue;
       Violation(4, "gfn 0x%x is mapped, but the host has no page there",
@@ -180,10 +184,8 @@ class Auditor final : public AuditSink {
     report_.violations.push_back(Format("INV-%d: %s", invariant, what));
   }
 
-  // For a huge leaf the CPU would log only one page.
   bool CpuLogsNextWrite(const AuditedLeaf& leaf) const {
-    return vm_.cpu_dirty_log_entries() != 0 && leaf.known_to_cpu_logs &&
-           leaf.level == Level::k4K && !leaf.format.IsDirty(leaf.spte);
+    return vm_.cpu_dirty_log_entries() != 0 && leaf.cpu_logs_next_write;
   }
 
   // A writable page of a logged slot must be in the log already: its next write

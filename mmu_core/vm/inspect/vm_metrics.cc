@@ -80,6 +80,11 @@ VmStatsSnapshot StatsOf(const VmCore& vm) {
   VmStatsSnapshot stats;
   AddLock(vm, stats);
   stats.flush = vm.tlb.Snapshot();
+  if (vm.tlbi.has_value()) {
+    for (int kind = 0; kind < kTlbiKinds; ++kind) {
+      stats.tlbi[kind] = vm.tlbi->Count(static_cast<TlbiKind>(kind));
+    }
+  }
   CopyCounters(vm.counters, &stats);
   AddDirtyLog(vm, stats);
   stats.nx_lpage_splits = vm.nx_huge_pages.count();

@@ -10,7 +10,7 @@ namespace mmu {
 
 absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
                                    MmuCost* cost, Gfn young_until,
-                                   MissingSlots missing) {
+                                   MissingSlots missing, AgeLock lock) {
   OpTimer timer(cost, &vm.counters.aging);
   {
     RcuReadGuard rcu;
@@ -21,7 +21,7 @@ absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
     }
   }
   AgeResult result =
-      AgePages(vm, /*as_id=*/0, range, mode, timer.cost(), young_until);
+      AgePages(vm, /*as_id=*/0, range, mode, lock, timer.cost(), young_until);
   vm.counters.of(vm.guest_mmu())
       .CountAged(result.young_page_count, result.old_page_count);
   return result;

@@ -16,7 +16,7 @@ namespace mmu {
 // Vm::Age.
 absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
                                    MmuCost* cost, Gfn young_until,
-                                   MissingSlots missing);
+                                   MissingSlots missing, AgeLock lock);
 
 }  // namespace mmu
 

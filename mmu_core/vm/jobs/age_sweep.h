@@ -28,7 +28,8 @@ class AgeSweep {
   // object. `missing` also applies to memslots that are deleted during the
   // sweep.
   AgeSweep(VmCore& vm, std::vector<GfnRange> ranges, AgeMode mode,
-           MissingSlots missing = MissingSlots::kRefuse);
+           MissingSlots missing = MissingSlots::kRefuse,
+           AgeLock lock = AgeLock::kMayLock);
 
   struct Piece {
     GfnRange pages;  // at most a GiB, within one GiB
@@ -43,6 +44,7 @@ class AgeSweep {
   VmCore& vm_;
   const AgeMode mode_;
   const MissingSlots missing_;
+  const AgeLock lock_;
   std::vector<GfnRange> ranges_;  // ascending; none touches another
   size_t next_ = 0;               // the first range that is not finished
   Gfn at_;                        // the position in that range

@@ -18,6 +18,7 @@
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/sync/timed_wait.h"
+#include "mmu_core/vm/core/huge_page_sizes.h"
 #include "mmu_core/vm/core/slot_ranges.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/jobs/recover_huge_pages.h"
@@ -48,15 +49,20 @@ std::vector<RecoverJob::Piece> RecoverJob::PiecesOf(
     const VmCore& vm, const std::vector<GfnRange>& ranges,
     const Throttle& throttle) {
   const uint64_t gib = PagesPer(Level::k1G);
+  const HugePageSizes sizes = HugePageSizesOf(vm.config);
+  // A whole number of the smallest huge pages, so that none lies in two pieces.
+  const uint64_t smallest = sizes.smallest >> kPageShift;
   const uint64_t small =
-      static_cast<uint64_t>(throttle.chunk_bytes) >> kPageShift;
+      std::max(static_cast<uint64_t>(throttle.chunk_bytes) >> kPageShift,
+               smallest) /
+      smallest * smallest;
   std::vector<Piece> pieces;
   const std::vector<GfnRange> merged = UnionOf(ranges);
   auto range = merged.begin();
   RcuReadGuard rcu;
   for (const Memslot* slot : vm.slots.Active(0).slots()) {
     const GfnRange of_slot = slot->range();
-    const bool may_be_1g = slot->backing != nullptr &&
+    const bool may_be_1g = sizes.has_1g && slot->backing != nullptr &&
                            std::min(slot->backing->host_page_level(),
                                     vm.config.max_page_level) >= Level::k1G;
     // Without pauses, smaller chunks would only cost more flushes.

@@ -73,8 +73,9 @@ RingReset ResetUntilStopped(VmCore& vm,
       if (mask == 0) continue;
       pace.YieldIfDue(/*windows=*/1);
       ClearResult result;
+      AlsoProtected also;
       const PageMask pages = {slot->base_gfn + window.offset, mask};
-      ReprotectPages(vm, lock, *slot, config, {&pages, 1}, &result, cost);
+      ReprotectPages(vm, lock, *slot, config, {&pages, 1}, also, &result, cost);
     }
   }
   return reset;

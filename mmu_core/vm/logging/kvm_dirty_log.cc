@@ -61,6 +61,7 @@ absl::StatusOr<std::vector<uint64_t>> GetAndClearDirtyLog(VmCore& vm,
   const Memslot* slot = SlotWithBitmap(vm, slot_id);
   if (slot == nullptr) return NoSuchSlot(slot_id);
   SyncCpuDirtyLogs(vm, cost);
+  if (absl::Status s = vm.mmus.CollectDirty(cost); !s.ok()) return s;
   DirtyBitmap& bitmap = *slot->dirty_bitmap;
   std::vector<uint64_t> words(bitmap.word_count());
   std::vector<BitmapWord> taken;
@@ -79,6 +80,9 @@ absl::StatusOr<std::vector<uint64_t>> CopyDirtyLog(VmCore& vm,
   const Memslot* slot = SlotWithBitmap(vm, slot_id);
   if (slot == nullptr) return NoSuchSlot(slot_id);
   SyncCpuDirtyLogs(vm, /*cost=*/nullptr);
+  if (absl::Status s = vm.mmus.CollectDirty(/*cost=*/nullptr); !s.ok()) {
+    return s;
+  }
   std::vector<uint64_t> words(slot->dirty_bitmap->word_count());
   slot->dirty_bitmap->OrInto(0, absl::MakeSpan(words));
   return words;

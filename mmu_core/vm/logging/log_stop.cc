@@ -127,10 +127,10 @@ absl::StatusOr<StopResult> StopDirtyLog(VmCore& vm, const DirtyLogStop& stop,
   }
   // Without held vCPUs, a write between the check and the end of the log would
   // be lost. A caller that discards pages wants that write counted, too. A page
-  // in a CPU's own log is known only when that log is drained, which must
-  // happen before the end.
+  // in a CPU's own log or in a descriptor is known only when these are looked
+  // at, which must happen before the end.
   if (stop.undelivered == Undelivered::kRefuse ||
-      vm.config.pml == VmConfig::Pml::kYes) {
+      WritesAreNotedElsewhere(vm.config)) {
     held.emplace(*vm.vcpu_runner);
   }
   {
@@ -160,7 +160,7 @@ absl::optional<StopResult> StopAbandonedDirtyLog(VmCore& vm, MonotonicTime now,
   RingReset reset;
   absl::optional<HeldVcpus> held;
   // As in StopDirtyLog.
-  if (vm.config.pml == VmConfig::Pml::kYes) held.emplace(*vm.vcpu_runner);
+  if (WritesAreNotedElsewhere(vm.config)) held.emplace(*vm.vcpu_runner);
   {
     MutexLock lock(vm.slots.slots_lock);
     const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.Get();

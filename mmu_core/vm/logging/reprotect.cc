@@ -21,24 +21,27 @@ constexpr int kWindowsPerLook = 16;
 constexpr size_t kWordsPerGroup = 8;
 
 // Logging began without write-protection, so these pages may still be inside
-// writable huge pages. Splits these huge pages if the policy says so, and
-// write-protects those that stay huge (DL-15).
-void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
-                 SplitPolicy policy, Gfn first_set, Gfn last_set,
-                 ClearResult* result, MmuCost* cost)
+// writable huge pages. The split may release the lock, because the pages to be
+// protected are in no bitmap any more (DL-27).
+void SplitForClear(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
+                   GfnRange range, ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
-  const GfnRange range = {first_set, last_set + 1};
-  if (policy == SplitPolicy::kOnClear) {
-    // The split may release the lock, because the pages to be protected are in
-    // no bitmap any more (DL-27).
-    const SplitOutcome split =
-        vm.mmus.SplitForClear(lock, slot, range, Level::k4K, cost);
-    result->split_2m_count += split.split_2m_count;
-    result->split_1g_count += split.split_1g_count;
-  }
-  bool changed = vm.mmus.WriteProtectGfn(lock, slot, first_set, Level::k2M);
-  if (RoundDown(first_set, Level::k2M) != RoundDown(last_set, Level::k2M)) {
-    changed |= vm.mmus.WriteProtectGfn(lock, slot, last_set, Level::k2M);
+  const SplitOutcome split =
+      vm.mmus.SplitForClear(lock, slot, range, Level::k4K, cost);
+  result->split_2m_count += split.split_2m_count;
+  result->split_1g_count += split.split_1g_count;
+}
+
+// Write-protects the huge pages that are left in a range of 64 pages at most
+// (DL-15).
+void ProtectHuge(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
+                 GfnRange range, MmuCost* cost)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock) {
+  const Gfn first = range.start;
+  const Gfn last = range.end - 1;
+  bool changed = vm.mmus.WriteProtectGfn(lock, slot, first, Level::k2M);
+  if (RoundDown(first, Level::k2M) != RoundDown(last, Level::k2M)) {
+    changed |= vm.mmus.WriteProtectGfn(lock, slot, last, Level::k2M);
   }
   if (!changed) return;
   // MMU-writable was cleared: flush before the lock is dropped (TLB-06).
@@ -58,16 +61,25 @@ void ReprotectPace::YieldIfDue(int windows) {
 
 void ReprotectPages(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                     const SlotLogConfig& config,
-                    absl::Span<const PageMask> pages, ClearResult* result,
-                    MmuCost* cost) {
+                    absl::Span<const PageMask> pages, AlsoProtected& also,
+                    ClearResult* result, MmuCost* cost) {
+  const auto protect = [&] {
+    vm.mmus.Reprotect(lock, slot, pages, vm.notice_by(), also, cost);
+  };
+  const bool protects_first = vm.mmus.ProtectsBeforeSplit();
+  if (protects_first) protect();
+  const bool huge = config.initially_set == InitiallySet::kYes;
   for (const auto& [first, mask] : pages) {
     result->cleared_page_count += CountBits(mask);
-    if (config.initially_set == InitiallySet::kYes) {
-      ProtectHuge(vm, lock, slot, config.split, first + std::countr_zero(mask),
-                  first + (63 - std::countl_zero(mask)), result, cost);
+    if (!huge) continue;
+    const GfnRange range = {first + std::countr_zero(mask),
+                            first + (64 - std::countl_zero(mask))};
+    if (config.split == SplitPolicy::kOnClear) {
+      SplitForClear(vm, lock, slot, range, result, cost);
     }
+    ProtectHuge(vm, lock, slot, range, cost);
   }
-  vm.mmus.Reprotect(lock, slot, pages, vm.notice_by(), cost);
+  if (!protects_first) protect();
 }
 
 ClearResult Reprotect(VmCore& vm, const Memslot& slot,
@@ -76,6 +88,7 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
   ClearResult result;
   if (taken.empty()) return result;
   TlbFlushBatch batch(vm.tlb, FlushScope::kRange, FlushReason::kClearDirty);
+  AlsoProtected also;
   AtHook(HookPoint::kTakeToProtect);
   {
     MmuWriteLocked lock(vm.mmu_lock, LockOp::kClear, cost);
@@ -93,10 +106,11 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
         batch.Add(GfnRange::Of(group[i].first, 64));
       }
       pace.YieldIfDue(static_cast<int>(count));
-      ReprotectPages(vm, lock, slot, config, {group.data(), count}, &result,
-                     cost);
+      ReprotectPages(vm, lock, slot, config, {group.data(), count}, also,
+                     &result, cost);
     }
   }
+  result.also_protected_page_count = also.pages();
   // Without the lock: leafs that lost only W are still MMU-writable, which
   // means that a TLB may allow more than the tables (TLB-05, TLB-08).
   AtHook(HookPoint::kProtectToFlush);

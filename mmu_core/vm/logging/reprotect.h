@@ -32,12 +32,12 @@ ClearResult Reprotect(VmCore& vm, const Memslot& slot,
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
 // A part of Reprotect, for a caller with its own lock and flush: re-protects
-// `pages`, all of them in `slot`, no mask 0. Adds to `result`. The caller
-// flushes before anybody may rely on it.
+// `pages`, all of them in `slot`, no mask 0. Adds to `also`, and to `result`
+// all but that. The caller flushes before anybody may rely on it.
 void ReprotectPages(VmCore& vm, MmuWriteLocked& lock, const Memslot& slot,
                     const SlotLogConfig& config,
-                    absl::Span<const PageMask> pages, ClearResult* result,
-                    MmuCost* cost)
+                    absl::Span<const PageMask> pages, AlsoProtected& also,
+                    ClearResult* result, MmuCost* cost)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.slots_lock);
 
 // Releases mmu_lock between groups of windows: if the hold has reached its

@@ -9,6 +9,7 @@
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/sync/mmu_lock.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/tlb/tlb_flush_batch.h"
 #include "mmu_core/vm/core/age_pages.h"
 #include "mmu_core/vm/core/vm_core.h"
 
@@ -41,8 +42,8 @@ std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
   return all;
 }
 
-// Widens `gfns`, a part of the slot, to whole host pages within the slot
-// (RACE-24):
+// Widens `gfns`, a part of the slot, to whole host pages within the slot, or to
+// whole granules where those are larger (RACE-24):
 //
 //   1. an invalidation: unmaps pages [4, 8)
 //   2. fault on page 0: is outside of the range, so it need not retry; finds
@@ -51,9 +52,10 @@ std::vector<Concerned> GfnsOf(VmCore& vm, HvaRange range) {
 //      of 2 still maps them
 //
 // The widened range contains page 0, and the fault waits.
-GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
+GfnRange ToHostPages(const VmCore& vm, const Memslot& slot, GfnRange gfns) {
   if (slot.backing == nullptr) return gfns;
-  const uint64_t pages = PagesPer(slot.backing->host_page_level());
+  const uint64_t pages = std::max(PagesPer(slot.backing->host_page_level()),
+                                  HostPageBytes(vm.config) / kPageSize);
   // In host pages, which may not be aligned like guest pages (SLOT-42).
   const uint64_t base = slot.PfnOf(slot.base_gfn).value();
   const uint64_t first = base + slot.PageOf(gfns.start);
@@ -69,7 +71,8 @@ GfnRange ToHostPages(const Memslot& slot, GfnRange gfns) {
 void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
   std::vector<Concerned> concerned = GfnsOf(vm, range);
   if (concerned.empty()) return;
-  for (Concerned& one : concerned) one.gfns = ToHostPages(one.slot, one.gfns);
+  for (Concerned& one : concerned)
+    one.gfns = ToHostPages(vm, one.slot, one.gfns);
   MmuWriteLocked lock(vm.mmu_lock, LockOp::kNotifier);
   vm.invalidations.Begin();
   for (const Concerned& one : concerned) vm.invalidations.AddRange(one.gfns);
@@ -79,15 +82,20 @@ void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
   }
 }
 
-bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode) {
+// Calls `fn` for each slot's part of the range that has a young page.
+template <typename Fn>
+bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode, Fn fn) {
   bool young = false;
   for (const Concerned& concerned : GfnsOf(vm, range)) {
-    const AgeResult result = AgePages(vm, concerned.slot.as_id, concerned.gfns,
-                                      mode, /*cost=*/nullptr);
-    young |= result.young_page_count > 0;
+    const AgeResult result =
+        AgePages(vm, concerned.slot.as_id, concerned.gfns, mode,
+                 AgeLock::kMayLock, /*cost=*/nullptr);
+    if (result.young_page_count == 0) continue;
+    young = true;
+    fn(concerned.gfns);
     // A test may stop at the first young page. A clear must continue in all
     // slots.
-    if (young && mode == AgeMode::kTest) break;
+    if (mode == AgeMode::kTest) break;
   }
   return young;
 }
@@ -118,11 +126,21 @@ void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access) {
 }
 
 bool TestYoung(VmCore& vm, HvaRange range) {
-  return AgeRange(vm, range, AgeMode::kTest);
+  return AgeRange(vm, range, AgeMode::kTest, [](GfnRange) {});
 }
 
 bool ClearYoung(VmCore& vm, HvaRange range) {
-  return AgeRange(vm, range, AgeMode::kTestAndClear);
+  return AgeRange(vm, range, AgeMode::kTestAndClear, [](GfnRange) {});
+}
+
+bool ClearFlushYoung(VmCore& vm, HvaRange range) {
+  TlbFlushBatch batch(vm.tlb, FlushScope::kRange, FlushReason::kAge);
+  const bool young =
+      AgeRange(vm, range, AgeMode::kTestAndClear, [&](GfnRange gfns) {
+        if (vm.mmus.FlushesAged()) batch.Add(gfns);
+      });
+  if (batch.pending()) batch.Flush(/*cost=*/nullptr);
+  return young;
 }
 
 void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
@@ -141,7 +159,7 @@ void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {
     vm.invalidations.Begin();
     vm.invalidations.AddRange(range);
     for (const Concerned& one : concerned) {
-      vm.invalidations.AddRange(ToHostPages(one.slot, one.gfns));
+      vm.invalidations.AddRange(ToHostPages(vm, one.slot, one.gfns));
     }
     for (const Concerned& one : concerned) {
       vm.mmus.ZapLeafs(lock, one.slot, one.gfns, FlushReason::kZap,

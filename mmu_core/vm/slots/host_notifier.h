@@ -8,7 +8,8 @@
 //
 // The host has pages of its own size: if it backs guest memory with huge pages,
 // it splits one before it removes a part of it, and that split invalidates the
-// whole huge page. So this file widens every range to whole host pages.
+// whole huge page. So this file widens every range to whole host pages. An
+// arm64 host has no page below its granule.
 
 #ifndef MMU_CORE_VM_SLOTS_HOST_NOTIFIER_H_
 #define MMU_CORE_VM_SLOTS_HOST_NOTIFIER_H_
@@ -44,14 +45,18 @@ void InvalidateRangeEnd(VmCore& vm, HvaRange range);
 // invalidation around the change. Read-only pages are mapped without
 // host-writable, and a write to one is an error of the vCPU (EFAULT, PF-23).
 // Does not change memory outside of slots. Not inside an RCU section. REQUIRES:
-// page-aligned.
+// aligned to HostPageBytes().
 void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access);
 
 // Whether any page of `range` was accessed since it was last aged; ClearYoung
 // also ages the pages. No lock, no flush: a processor that keeps using a cached
-// translation is not noticed (AGE-16). REQUIRES: as above.
+// translation is not noticed (AGE-16). REQUIRES: page-aligned.
 bool TestYoung(VmCore& vm, HvaRange range);
 bool ClearYoung(VmCore& vm, HvaRange range);
+// As ClearYoung. On arm64 no vCPU keeps a cached translation of a memslot's
+// part in which a page was young, so that the next access is noticed (AGE-19).
+// On x86 that flush is left out, as KVM does.
+bool ClearFlushYoung(VmCore& vm, HvaRange range);
 
 // Unmaps guest frames of address space `as_id` as an announced invalidation of
 // its own, in every root (TDP-38). Meanwhile their host pages are not mapped

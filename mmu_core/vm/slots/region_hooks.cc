@@ -55,6 +55,9 @@ void RegionHooks::CommitRegion(RegionChange change, const Memslot* old_slot,
   if (old_slot == nullptr || new_slot == nullptr) {
     vm_.mmus.SlotsChanged(vm_.slots.total_pages(), cost_);
   }
+  if (new_slot == nullptr || !new_slot->dirty_log_enabled()) {
+    vm_.mmus.FreeSplitTables();
+  }
   if (change == RegionChange::kMove && new_slot->as_id == 0) {
     const std::shared_ptr<VmDirtyLog> log = vm_.dirty_log.Get();
     if (log != nullptr) log->log.Moved(new_slot->id);
@@ -94,10 +97,12 @@ void RegionHooks::EnableLog(const Memslot& slot) {
   // Every page is dirty already; the first clear write-protects (DL-04).
   if (log_.initially_set == InitiallySet::kYes) return;
 
-  split_.AddCounts(vm_.mmus.EnableLog(
+  const SplitOutcome split = vm_.mmus.EnableLog(
       slot,
       {.split = log_.split, .notice_by = vm_.notice_by(), .limit = limit_},
-      cost_));
+      cost_);
+  split_.AddCounts(split);
+  if (split.flushed) return;
   TlbFlushBatch batch(vm_.tlb, FlushScope::kRange, FlushReason::kWriteProtect);
   batch.FlushAlways(slot.range(), cost_);
 }

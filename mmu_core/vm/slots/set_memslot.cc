@@ -77,6 +77,7 @@ absl::StatusOr<RegionRequest> PrepareMemslot(VmCore& vm,
         vm.memory.Allocate({.kind = config.backing,
                             .size_bytes = config.size_bytes,
                             .host_page_level = config.host_page_level,
+                            .granule_bytes = HostPageBytes(vm.config),
                             .gpa = config.gpa});
     if (!backing.ok()) return backing.status();
     request.userspace_addr = (*backing)->hva();

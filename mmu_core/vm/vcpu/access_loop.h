@@ -34,7 +34,6 @@
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/emulate_write.h"
 #include "mmu_core/vm/vcpu/held_back.h"
-#include "mmu_core/vm/vcpu/table_walk.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
@@ -66,8 +65,7 @@ inline FaultStep StepAfter(FaultResult result) {
 // The state of one access on one kind of tables. All functions are called on
 // the vCPU's thread.
 template <typename E>
-concept AccessEngine = requires(E engine, const TlbEntry& entry,
-                                const WalkResult& walk) {
+concept AccessEngine = requires(E engine, const TlbEntry& entry) {
   // In an access section: returns the TLB entry that allows the access, or
   // null.
   { engine.Lookup() } -> std::same_as<const TlbEntry*>;
@@ -77,14 +75,16 @@ concept AccessEngine = requires(E engine, const TlbEntry& entry,
   { engine.HasRoot() } -> std::same_as<bool>;
   // Outside an access section: loads a root, or returns why it cannot.
   { engine.LoadRoot() } -> std::same_as<absl::Status>;
-  // In an access section.
-  { engine.Walk() } -> std::same_as<WalkResult>;
+  // In an access section: the result of a walk, a value with `entry`, which is
+  // set if translated() is true.
+  { engine.Walk().translated() } -> std::same_as<bool>;
+  { engine.Walk().entry } -> std::convertible_to<TlbEntry>;
   {engine.Insert(entry)};
   // Called after an access section in which a walk gave a translation.
   {engine.AfterWalk()};
   // Outside guest mode, with no lock held: handles the fault that the walk
   // found.
-  { engine.Fault(walk) } -> std::same_as<FaultStep>;
+  { engine.Fault(engine.Walk()) } -> std::same_as<FaultStep>;
   // Valid after Fault: the guest-physical address, and the bytes of a write to
   // emulate.
   { engine.gpa() } -> std::same_as<Gpa>;
@@ -118,8 +118,8 @@ AccessOutcome RunAccess(VmCore& vm, Vcpu& vcpu, Engine engine) {
       }
       continue;
     }
-    const WalkResult walk = engine.Walk();
-    if (walk.kind == WalkResult::Kind::kTranslated) {
+    const auto walk = engine.Walk();
+    if (walk.translated()) {
       engine.Insert(walk.entry);
       engine.Perform(walk.entry);
       gate.EndAccess();

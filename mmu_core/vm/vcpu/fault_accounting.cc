@@ -13,7 +13,7 @@ void FaultAccounting::CountTime(const PageFault& fault,
       .Record(nanos, kSampling);
   stats_.AddStall(StallCause::kLock, lock_wait * kSampling);
   const int64_t rest = (nanos - lock_wait) * kSampling;
-  if (fault.split_huge_page) {
+  if (fault.split_huge_page || fault.after_split) {
     stats_.AddStall(StallCause::kSplit, rest);
   } else if (fault.present && fault.kind == AccessKind::kWrite) {
     stats_.AddStall(StallCause::kWriteProtect, rest);

@@ -11,55 +11,13 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/fault_accounting.h"
+#include "mmu_core/vm/vcpu/fault_needs.h"
 #include "mmu_core/vm/vcpu/mmio_fault.h"
 #include "mmu_core/vm/vcpu/resolve_frame.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
 namespace {
-
-// The resources that a fault must get outside of its RCU read section before it
-// can go on.
-struct FaultNeeds {
-  bool tables = false;
-  MissingFrame frame;
-
-  bool Any() const { return tables || frame.noted(); }
-};
-
-// Handles a fault by `handle`, in an RCU read section: the slot that `handle`
-// finds stays as it is until the section ends (SLOT-24). A map operation needs
-// free tables. Some of them may be on their way back to their pool, and an open
-// RCU section delays their return. So if the vCPU has too few tables, `handle`
-// asks for them and is called again once there are enough:
-//
-//   1. section: slot found, fast page fault fails, tables wanted
-//   2. no section: tables taken from the pool, perhaps after a grace period;
-//      meanwhile the slot may change or go
-//   3. section: slot found, fast page fault, frame, mmu_lock, map
-//
-// The tables belong to this vCPU alone, so they are still there in 3. Step 2
-// also asks for a missing frame (memory/missing_frame.h). If `error` is not OK
-// on return, the result is meaningless.
-template <typename Fn>
-FaultResult InRcuSectionWithNeeds(Vcpu& vcpu, absl::Status* error, Fn handle) {
-  FaultNeeds needs;
-  for (;;) {
-    {
-      RcuReadGuard rcu;
-      const FaultResult result = handle(&needs);
-      if (ABSL_PREDICT_TRUE(!needs.Any())) return result;
-    }
-    if (needs.tables) {
-      needs.tables = false;
-      *error = vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
-    } else {
-      *error = needs.frame.Ask();
-      if (needs.frame.not_yet()) return FaultResult::kRetry;
-    }
-    if (ABSL_PREDICT_FALSE(!error->ok())) return FaultResult::kRetry;
-  }
-}
 
 // Returns whether the vCPU has to get tables before it can map a page.
 bool WantsTables(Vcpu& vcpu) {
@@ -176,8 +134,11 @@ absl::StatusOr<FaultResult> HandleFault(VmCore& vm, Vcpu& vcpu, Gfn gfn,
   fault.ring = vcpu.dirty_ring();
   bool fast = false;
   absl::Status error;
+  const auto top_up = [&vcpu] {
+    return vcpu.table_cache().TopUp(TdpMmu::kTablesPerFault);
+  };
   const FaultResult result =
-      InRcuSectionWithNeeds(vcpu, &error, [&](FaultNeeds* needs) {
+      InRcuSectionWithNeeds(top_up, &error, [&](FaultNeeds* needs) {
         return Handle(vm, vcpu, fault, &fast, accounting.cost(), needs, &error);
       });
   using Outcome = FaultAccounting::Outcome;

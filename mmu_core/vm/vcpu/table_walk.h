@@ -36,6 +36,8 @@ struct WalkResult {
     kLogFull,     // D must be set, and the CPU's dirty log has no room
   } kind = Kind::kNotPresent;
   TlbEntry entry;
+
+  bool translated() const { return kind == Kind::kTranslated; }
   Spte mmio;  // set with kReserved
 };
 

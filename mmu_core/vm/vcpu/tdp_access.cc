@@ -19,6 +19,7 @@
 #include "mmu_core/vm/vcpu/fault_handler.h"
 #include "mmu_core/vm/vcpu/hardware_walk.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/stage2_vcpu.h"
 #include "mmu_core/vm/vcpu/vcpu.h"
 
 namespace mmu {
@@ -109,6 +110,11 @@ class Vcpu::TdpAccess {
 };
 
 AccessOutcome Vcpu::ContinueAccess(Gpa gpa, AccessKind kind, uint64_t* word) {
+  if (ABSL_PREDICT_FALSE(stage2_ != nullptr)) {
+    const AccessOutcome outcome = stage2_->Access(gpa, kind, word);
+    if (outcome == AccessOutcome::kError) status_ = stage2_->status();
+    return outcome;
+  }
   if (ABSL_PREDICT_FALSE(!runs_on_tdp_)) return AccessShadow(gpa, kind, word);
   return RunAccess(vm_, *this, TdpAccess(*this, gpa, kind, word));
 }

@@ -13,6 +13,7 @@
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/shadow_vcpu.h"
+#include "mmu_core/vm/vcpu/stage2_vcpu.h"
 
 namespace mmu {
 
@@ -43,6 +44,7 @@ Vcpu::Vcpu(VmCore& vm, int index)
     gate_.set_flush_queue(&flushes_);
   }
   if (vm.shadow != nullptr) shadow_ = std::make_unique<ShadowVcpu>(vm, *this);
+  if (vm.stage2 != nullptr) stage2_ = Stage2Vcpu::Make(vm, *this);
   if (dirty_ring_ != nullptr) vm_.rings.push_back(dirty_ring_.get());
   vm_.vcpu_stats.push_back(&stats_);
   // Comes last: if memory for the rest runs out, no vCPU was added that
@@ -80,6 +82,7 @@ void Vcpu::FlushTlbs() {
   const auto flush_all = [this] {
     tlb_.FlushAll();
     if (shadow_ != nullptr) shadow_->tlb().FlushAll();
+    if (stage2_ != nullptr) stage2_->FlushAll();
   };
   // Flushers do not say what they flush: nobody uses the queue.
   if (vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole) {
@@ -87,6 +90,7 @@ void Vcpu::FlushTlbs() {
   }
   const PendingFlushes pending = flushes_.Take();
   if (pending.all) return flush_all();
+  if (stage2_ != nullptr) stage2_->Flush(pending);
   for (const TlbFlush& flush : pending.span()) {
     if (flush.Covers(MmuKind::kTdp)) {
       tlb_.Flush(flush, TlbPages::kGuestPhysical);
@@ -97,16 +101,21 @@ void Vcpu::FlushTlbs() {
   }
 }
 
-std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
-  std::vector<AuditedTlb> tlbs;
-  const uint32_t requests = gate_.pending_requests();
-  // The queue is looked at only on request.
+PendingFlushes Vcpu::PendingFlushesForAudit() const {
   PendingFlushes pending;
-  if ((requests & kTlbFlush) != 0) {
+  // The queue is looked at only on request.
+  if ((gate_.pending_requests() & kTlbFlush) != 0) {
     pending = flushes_.Peek();
     pending.all |= vm_.config.tlb.flushes == TlbOptions::Flushes::kWhole;
   }
+  return pending;
+}
+
+std::vector<AuditedTlb> Vcpu::AuditedTlbs() const {
+  std::vector<AuditedTlb> tlbs;
+  const PendingFlushes pending = PendingFlushesForAudit();
   if (pending.all) return tlbs;
+  const uint32_t requests = gate_.pending_requests();
   const bool frees_obsolete = (requests & kFreeObsoleteRoots) != 0;
   if (root_ && !(frees_obsolete && root_->IsInvalid())) {
     tlbs.push_back({.tlb = tlb_,

@@ -47,6 +47,7 @@ namespace mmu {
 
 class ParkingPlace;
 class ShadowVcpu;
+class Stage2Vcpu;
 struct VmCore;
 
 // The options of the TLB of one vCPU for one MMU: those of the VM, with a seed
@@ -169,35 +170,12 @@ class Vcpu {
     }
   }
 
-  // Whether pages can be mapped ahead of the guest (pre_fault.h).
-  bool can_pre_fault() const { return runs_on_tdp_; }
+  // vCPU thread. Null unless the VM runs on stage-2 tables.
+  Stage2Vcpu* stage2() { return stage2_.get(); }
+  const Stage2Vcpu* stage2() const { return stage2_.get(); }
 
-  // Any thread while the vCPU is parked. The TLB contexts with entries that may
-  // still be used: not those that a pending request drops before the next
-  // access.
-  std::vector<AuditedTlb> AuditedTlbs() const;
-  // The same. Whether there are flushes in the queue that no request tells the
-  // vCPU to carry out.
-  bool HasUnaskedFlushes() const {
-    return (gate_.pending_requests() & kTlbFlush) == 0 &&
-           !flushes_.Peek().empty();
-  }
-
- private:
-  class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
-
-  // Makes an access in a VM whose second stage is made of shadow pages.
-  AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
-
-  absl::Status LoadRoot();
-  void ReleaseTdpRoot();
-  void FlushTlbs();
-  // Called at every exit, before anything else is done there.
-  void DrainCpuDirtyLog() {
-    if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
-  }
-  void DrainPml();
-  bool CanUse(const TlbEntry& entry, AccessKind kind) const {
+  // For the engines of accesses (access_loop.h), whichever tables they walk.
+  static bool CanUse(const TlbEntry& entry, AccessKind kind) {
     switch (kind) {
       case AccessKind::kRead:
         return true;
@@ -228,6 +206,36 @@ class Vcpu {
     }
   }
 
+  // Whether pages can be mapped ahead of the guest (pre_fault.h).
+  bool can_pre_fault() const { return runs_on_tdp_; }
+
+  // Any thread while the vCPU is parked. The TLB contexts with entries that may
+  // still be used: not those that a pending request drops before the next
+  // access.
+  std::vector<AuditedTlb> AuditedTlbs() const;
+  // The same. What the vCPU will flush before its next access.
+  PendingFlushes PendingFlushesForAudit() const;
+  // The same. Whether there are flushes in the queue that no request tells the
+  // vCPU to carry out.
+  bool HasUnaskedFlushes() const {
+    return (gate_.pending_requests() & kTlbFlush) == 0 &&
+           !flushes_.Peek().empty();
+  }
+
+ private:
+  class TdpAccess;  // the AccessEngine of this vCPU (access_loop.h)
+
+  // Makes an access in a VM whose second stage is made of shadow pages.
+  AccessOutcome AccessShadow(Gpa gpa, AccessKind kind, uint64_t* word);
+
+  absl::Status LoadRoot();
+  void ReleaseTdpRoot();
+  void FlushTlbs();
+  // Called at every exit, before anything else is done there.
+  void DrainCpuDirtyLog() {
+    if (ABSL_PREDICT_FALSE(pml_ != nullptr) && !pml_->empty()) DrainPml();
+  }
+  void DrainPml();
   VmCore& vm_;
   const int index_;
   const bool runs_on_tdp_;  // as opposed to shadow pages
@@ -249,6 +257,7 @@ class Vcpu {
   VcpuStats stats_;
   absl::Status status_;
   std::unique_ptr<ShadowVcpu> shadow_;
+  std::unique_ptr<Stage2Vcpu> stage2_;
 };
 
 }  // namespace mmu

@@ -1,4 +1,4 @@
-#include "client/comparison/guest_mmu.h"
+#include "client/guest_mmu.h"
 
 #include <vector>
 
@@ -6,6 +6,13 @@
 #include "mmud/v1/vm_service.pb.h"
 
 namespace mmud::client {
+
+namespace {
+
+// Of a stage-2 MMU, whose blocks are split ahead in pieces of this size.
+constexpr int64_t kChunkBytes = 2 << 20;
+
+}  // namespace
 
 absl::Span<const GuestMmu> GuestMmus() {
   static const auto* const mmus = new std::vector<GuestMmu>{
@@ -29,6 +36,13 @@ absl::Span<const GuestMmu> GuestMmus() {
            },
        .huge_page_fault = HugePageFault::kDrops,
        .guest_tables = GuestTables::kYes},
+      {.word = "stage2",
+       .select =
+           [](v1::Vm* vm) {
+             vm->mutable_stage2()->set_eager_split_chunk_bytes(kChunkBytes);
+           },
+       .huge_page_fault = HugePageFault::kDrops,
+       .flush_by = FlushBy::kTlbi},
   };
   return *mmus;
 }

@@ -1,7 +1,7 @@
-// The kinds of MMU on which a comparison can run its guests.
+// The kinds of MMU on which the programs can run a guest.
 
-#ifndef CLIENT_COMPARISON_GUEST_MMU_H_
-#define CLIENT_COMPARISON_GUEST_MMU_H_
+#ifndef CLIENT_GUEST_MMU_H_
+#define CLIENT_GUEST_MMU_H_
 
 #include <cstdint>
 #include <string>
@@ -23,6 +23,12 @@ enum class HugePageFault : uint8_t {
 // the guest's accesses include those of its kernel or hypervisor.
 enum class GuestTables : uint8_t { kNo, kYes };
 
+// How vCPUs are made to forget translations.
+enum class FlushBy : uint8_t {
+  kInterrupt,  // each is interrupted and flushes its own TLB
+  kTlbi,       // TLB invalidate instructions, which are broadcast (arm64)
+};
+
 // One kind of MMU. A value.
 struct GuestMmu {
   std::string word;  // of the command line and of results: "tdp"
@@ -32,12 +38,7 @@ struct GuestMmu {
   void (*select)(v1::Vm* vm) = nullptr;
   HugePageFault huge_page_fault = HugePageFault::kSplits;
   GuestTables guest_tables = GuestTables::kNo;
-  // The statistics of GetMmuStats that count the remote TLB flushes: those that
-  // were requested, and those for which a vCPU was running. The title of the
-  // first one in tables.
-  std::string flush_request_statistic = "remote_tlb_flush_requests";
-  std::string flush_statistic = "remote_tlb_flush";
-  std::string flush_title = "FLUSHES";
+  FlushBy flush_by = FlushBy::kInterrupt;
 };
 
 // Every kind, in the order of --help. A further kind is one more row.
@@ -45,4 +46,4 @@ absl::Span<const GuestMmu> GuestMmus();
 
 }  // namespace mmud::client
 
-#endif  // CLIENT_COMPARISON_GUEST_MMU_H_
+#endif  // CLIENT_GUEST_MMU_H_
