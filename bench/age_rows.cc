@@ -7,7 +7,7 @@
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
-#include "benchmark/benchmark.h"
+#include "bench/table_limits.h"
 #include "mmu_core/paging/spte_format.h"
 
 namespace mmu::bench {
@@ -49,20 +49,7 @@ Measured AgeScan(const Effort& effort) {
   };
   const auto read_and = [&] {
     rejuvenate();
-    const uint64_t accessed = format.accessed_mask();
-    uint64_t found = 0;
-    const double nanos = Nanos([&] {
-      for (PageTable* table : tables) {
-        for (SpteSlot& slot : table->entries) {
-          if ((slot.Load().bits() & accessed) == 0) continue;
-          slot.FetchAnd(~accessed);
-          ++found;
-        }
-      }
-      benchmark::DoNotOptimize(found);
-    });
-    BENCH_CHECK(found == young.size());
-    return nanos / 1e6;
+    return ClearWhereSet(tables, format.accessed_mask(), young.size()) / 1e6;
   };
   const Pair pair = Alternate(effort, age, read_and);
   return {.unit = "ms", .value = pair.value, .limit = pair.limit};

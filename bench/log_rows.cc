@@ -7,6 +7,7 @@
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
+#include "bench/table_limits.h"
 #include "benchmark/benchmark.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/testing/dirty_log.h"
@@ -50,13 +51,7 @@ Measured EnableWp(const Effort& effort) {
   };
   const auto locked_and = [&] {
     MakeWritable(tables, state.tdp.format());
-    const double nanos = Nanos([&] {
-      for (PageTable* table : tables) {
-        for (SpteSlot& slot : table->entries) {
-          benchmark::DoNotOptimize(slot.FetchAnd(~spte_bits::kWrite));
-        }
-      }
-    });
+    const double nanos = ClearInAll(tables, spte_bits::kWrite);
     BENCH_CHECK(CountSptes(tables, IsWritable) == 0);
     return nanos / 1e6;
   };

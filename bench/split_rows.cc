@@ -7,7 +7,7 @@
 #include "bench/guest_tables.h"
 #include "bench/harness.h"
 #include "bench/rows.h"
-#include "benchmark/benchmark.h"
+#include "bench/table_limits.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/memory/memslot_set.h"
 #include "mmu_core/paging/table_cache.h"
@@ -48,29 +48,7 @@ Measured Split1G(const Effort& effort) {
     return nanos / 1e6;
   };
   const auto fill = [&] {
-    BENCH_CHECK(cache.TopUp(kTables, kTables).ok());
-    std::vector<ShadowPage*> pages;
-    while (cache.count() > 0) pages.push_back(cache.Take());
-    uint64_t entry = 0x10'0000'0877;
-    const double nanos = Nanos([&] {
-      for (ShadowPage* page : pages) {
-        auto* entries =
-            reinterpret_cast<uint64_t*>(page->table->entries.data());
-        for (int i = 0; i < kEntriesPerTable; ++i) {
-          entries[i] = entry + static_cast<uint64_t>(i) * kPageSize;
-        }
-        entry += kEntriesPerTable * kPageSize;
-        benchmark::DoNotOptimize(entries);
-        benchmark::ClobberMemory();
-      }
-    });
-    BENCH_CHECK(pages.size() == kTables);
-    for (ShadowPage* page : pages) {
-      BENCH_CHECK(page->table->entries[1].Load().bits() != 0);
-      cache.Put(page);
-    }
-    cache.Clear();
-    return nanos / 1e6;
+    return FillTables(cache, kTables, 0x10'0000'0877) / 1e6;
   };
   const Pair pair = Alternate(effort, split, fill);
   return {.unit = "ms/GiB", .value = pair.value, .limit = pair.limit};

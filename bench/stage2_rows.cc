@@ -9,6 +9,7 @@
 #include "bench/harness.h"
 #include "bench/rows.h"
 #include "bench/stage2_tables.h"
+#include "bench/table_limits.h"
 #include "benchmark/benchmark.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
@@ -119,29 +120,7 @@ Measured Split1G(const Effort& effort, BbmLevel bbm) {
     return nanos / 1e6;
   };
   const auto fill = [&] {
-    BENCH_CHECK(cache.TopUp(kTablesPerGiB, kTablesPerGiB).ok());
-    std::vector<S2Page<Arm4K>*> pages;
-    while (cache.count() > 0) pages.push_back(cache.Take());
-    uint64_t entry = 0x10'0000'07ff;
-    const double nanos = Nanos([&] {
-      for (S2Page<Arm4K>* page : pages) {
-        auto* entries =
-            reinterpret_cast<uint64_t*>(page->table->entries.data());
-        for (uint64_t i = 0; i < kPerTable; ++i) {
-          entries[i] = entry + i * kPageSize;
-        }
-        entry += kPerTable * kPageSize;
-        benchmark::DoNotOptimize(entries);
-        benchmark::ClobberMemory();
-      }
-    });
-    BENCH_CHECK(pages.size() == kTablesPerGiB);
-    for (S2Page<Arm4K>* page : pages) {
-      BENCH_CHECK(page->table->entries[1].Load().bits() != 0);
-      cache.Put(page);
-    }
-    cache.Clear();
-    return nanos / 1e6;
+    return FillTables(cache, kTablesPerGiB, 0x10'0000'07ff) / 1e6;
   };
   const Pair pair = Alternate(effort, split, fill);
   return {.unit = "ms/GiB", .value = pair.value, .limit = pair.limit};
@@ -165,13 +144,7 @@ Measured EnableWp(const Effort& effort) {
   };
   const auto locked_and = [&] {
     MakeWritable(tables);
-    const double nanos = Nanos([&] {
-      for (S2Table<Arm4K>* table : tables) {
-        for (S2Slot& slot : table->entries) {
-          benchmark::DoNotOptimize(slot.FetchAnd(~s2_bits::kWrite));
-        }
-      }
-    });
+    const double nanos = ClearInAll(tables, s2_bits::kWrite);
     BENCH_CHECK(CountS2(tables, IsWritable) == 0);
     return nanos / 1e6;
   };
@@ -254,19 +227,7 @@ Measured Age(const Effort& effort) {
   };
   const auto read_and = [&] {
     rejuvenate();
-    uint64_t found = 0;
-    const double nanos = Nanos([&] {
-      for (S2Table<Arm4K>* table : tables) {
-        for (S2Slot& slot : table->entries) {
-          if (!slot.Load().IsAccessed()) continue;
-          slot.FetchAnd(~s2_bits::kAccessFlag);
-          ++found;
-        }
-      }
-      benchmark::DoNotOptimize(found);
-    });
-    BENCH_CHECK(found == young.size());
-    return nanos / 1e6;
+    return ClearWhereSet(tables, s2_bits::kAccessFlag, young.size()) / 1e6;
   };
   const Pair pair = Alternate(effort, age, read_and);
   return {.unit = "ms", .value = pair.value, .limit = pair.limit};
