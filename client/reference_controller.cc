@@ -227,11 +227,13 @@ absl::Status ReferenceController::StartProgram() {
 }
 
 absl::Status ReferenceController::Split() {
-  observer_->OnStep("splitting huge mappings, throttled");
   absl::StatusOr<v1::Vm> guest = GetGuest();
   if (!guest.ok()) return guest.status();
   report_.pages_before = guest->mapped_pages();
+  report_.pages_after_split = guest->mapped_pages();
+  if (options_.split == SplitWhen::kByClear) return absl::OkStatus();
 
+  observer_->OnStep("splitting huge mappings, throttled");
   v1::SplitHugePagesRequest request;
   request.set_vm(vm_);
   *request.mutable_throttle() = options_.split_throttle;
@@ -532,6 +534,8 @@ absl::Status ReferenceController::Age(v1::AgingMode mode) {
   v1::AgeRangeRequest request;
   request.set_vm(vm_);
   request.set_mode(mode);
+  // Some MMUs age under mmu_lock, and would be left out otherwise.
+  request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
   const auto response = client_->aging().AgeRange(request);
   if (!response.ok()) return response.status();
   if (mode == v1::AGING_MODE_TEST_AND_CLEAR) {

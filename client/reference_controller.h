@@ -57,6 +57,10 @@ namespace mmud::client {
 // Whether copying is slowed down to the speed of the link.
 enum class Pacing { kLink, kNone };
 
+// When huge mappings are split: before the log begins, or by the clears that
+// reach them, and where these do not split, by the guest's writes.
+enum class SplitWhen { kAhead, kByClear };
+
 // A value.
 struct ControllerOptions {
   std::string vm_id = "quickstart";
@@ -81,6 +85,7 @@ struct ControllerOptions {
   // Distance between the writes that fill the memory beforehand.
   int64_t populate_stride_bytes = 64 << 10;
 
+  SplitWhen split = SplitWhen::kAhead;
   v1::Throttle split_throttle;
   int64_t bandwidth_bytes_per_second = 1'250'000'000;
   Pacing pacing = Pacing::kLink;

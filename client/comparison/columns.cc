@@ -65,7 +65,7 @@ ResultColumn FlushColumn(FlushBy by) {
     return {.title = "TLBIS",
             .meaning =
                 "with stage2, instead of FLUSHES: TLB invalidate instructions "
-                "since before the log, each broadcast to all vCPUs",
+                "since before the log that were broadcast to all vCPUs",
             .cell = [](const CombinationResult& result) {
               return CountCell(result.tlbi_count);
             }};

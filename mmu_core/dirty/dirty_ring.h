@@ -35,11 +35,12 @@
 //   words of the guest's tables   none at the limit: such a write checks the
 //   that are written for it       limit first (memory/guest_memory_access.cc),
 //                                 however often the walk starts over
-//   the page of the fault         1: a fault is handled once in an exit, and
-//                                 marks at most the one page that it maps
-//                                 (tdp/, shadow/). Other pages mapped with it,
-//                                 ahead of the guest, are not mapped writable
-//                                 where the slot logs
+//   the page of the fault         1, or the 4 or 16 of a granule of stage 2: a
+//                                 fault is handled once in an exit, and marks
+//                                 at most the one page that it maps (tdp/,
+//                                 shadow/, stage2/). Other pages mapped with
+//                                 it, ahead of the guest, are not mapped
+//                                 writable where the slot logs
 //   pages mapped ahead of the     none at the limit: each checks the limit
 //   guest on request              first (vm/vcpu/pre_fault.cc)
 //

@@ -103,7 +103,9 @@ FaultResult FastPageFault(const SpteFormat& format, PageFault& fault,
     // and the write that follows would be in no log. In this order a CLEAR
     // between exchange and mark leaves a marked, protected page, which is
     // reported once too often. The guest's write comes after both.
-    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
+    if (MarkPageDirty(*fault.slot, fault.gfn, fault.ring)) {
+      fault.dirtied_pages = 1;
+    }
     return FaultResult::kFixed;
   }
   return FaultResult::kInvalid;

@@ -22,6 +22,7 @@
 #ifndef MMU_CORE_MMU_MMU_H_
 #define MMU_CORE_MMU_MMU_H_
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 
@@ -87,13 +88,15 @@ class AlsoProtected {
   // The leaf that maps `leaf` is protected for that word.
   void Add(GfnRange leaf, const PageMask& cleared) {
     pages_ += leaf.pages() - cleared.CountIn(leaf);
-    until_ = leaf.end;
+    // Not the end of this leaf: if the guest splits a block meanwhile, a later
+    // leaf ends earlier.
+    until_ = std::max(until_, leaf.end);
   }
   uint64_t pages() const { return pages_; }
 
  private:
   uint64_t pages_ = 0;
-  Gfn until_ = Gfn(0);  // the end of the last leaf
+  Gfn until_ = Gfn(0);  // the greatest end of a leaf
 };
 
 // The parameters of a slot that begins to log. A value.

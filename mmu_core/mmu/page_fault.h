@@ -52,7 +52,7 @@ struct PageFault {
   // Stage 2: the page had lost its mapping to the split of its block by another
   // fault (ARM-35).
   bool after_split = false;
-  bool marked_dirty = false;  // clean -> dirty by this fault
+  int dirtied_pages = 0;  // 4 KiB pages: clean -> dirty by this fault
 };
 
 }  // namespace mmu

@@ -1,4 +1,5 @@
-// Pages of one word of a bitmap, and how many of them lie in a range.
+// Pages of one word of a bitmap, how many of them lie in a range, and how many
+// pages a clear protects besides.
 
 #include <cstdint>
 
@@ -24,6 +25,20 @@ TEST(PageMaskTest, CountsAsManyPagesAsItHas) {
         EXPECT_EQ(pages.CountIn(range), expected) << mask << " " << range;
       }
     }
+  }
+}
+
+// A block of 512 pages is protected for its first word. Then the guest splits
+// it, and a page of the second word is protected. The other words clear pages
+// of the block, too.
+TEST(AlsoProtectedTest, ABlockCountsUntilAllItsWordsAreCleared) {
+  AlsoProtected also;
+  for (uint64_t word = 0; word < 8; ++word) {
+    const PageMask cleared = {.first = Gfn(64 * word), .mask = ~uint64_t{0}};
+    also.BeginWord(cleared);
+    if (word == 0) also.Add(GfnRange::Of(Gfn(0), 512), cleared);
+    if (word == 1) also.Add(GfnRange::Of(Gfn(100), 1), cleared);
+    EXPECT_EQ(also.pages(), 512 - 64 * (word + 1));
   }
 }
 

@@ -131,9 +131,12 @@ class PageTableCursor {
   }
   // Advances to the last of the EntriesLeft() entries without entering any:
   // EntriesLeft() - 1 steps sideways. REQUIRES: Valid(), not yielded.
-  void SkipToLastEntry() {
+  void SkipToLastEntry() { SkipSideways(EntriesLeft() - 1); }
+  // Advances sideways over `steps` entries without entering any. REQUIRES:
+  // Valid(), not yielded, 0 <= steps < EntriesLeft().
+  void SkipSideways(int steps) {
     MMU_DCHECK(!yielded_);
-    const int steps = EntriesLeft() - 1;
+    MMU_DCHECK(0 <= steps && steps < EntriesLeft());
     if (steps == 0) return;
     gfn_ += static_cast<uint64_t>(steps) * PagesPer<Geometry>(level_);
     next_last_level_gfn_ = gfn_;

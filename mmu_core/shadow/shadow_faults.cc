@@ -271,7 +271,7 @@ FaultResult ShadowFaults::InstallLeaf(const MmuWriteLocked& lock,
                                        .prefetched = fault.prefetched,
                                        .old_spte = old_spte,
                                        .ring = fault.ring});
-  if (leaf.marked_dirty) fault.marked_dirty = true;
+  if (leaf.marked_dirty) fault.dirtied_pages = 1;
   FaultResult result = FaultResult::kFixed;
   if (!was_mapped) {
     AtHook(HookPoint::kMarkToInstall);

@@ -266,7 +266,7 @@ TEST_F(ShadowFaultsTest, ALoggedSlotIsMappedSmallAndMarkedPageByPage) {
   MapVa(vcpu, EntryTo(1024, kGuestHugePage), 2);
   ASSERT_EQ(vcpu.Fault(kVa, kWrite), FaultResult::kFixed);
   EXPECT_EQ(vcpu.Translate(kVa).level, Level::k4K);
-  EXPECT_TRUE(vcpu.fault.marked_dirty);
+  EXPECT_EQ(vcpu.fault.dirtied_pages, 1);
   EXPECT_TRUE(slot_->dirty_bitmap->Test(1024 + 0x145));
   EXPECT_FALSE(slot_->dirty_bitmap->Test(1024 + 0x144));
   EXPECT_EQ(Leafs(), 1u) << "writable pages of a logged slot do not come ahead";

@@ -44,7 +44,9 @@ struct S2Page {
   // before the next holder's look.
   std::atomic<int> references{1};
   // Whether the table, or one above it, took the place of a block of which only
-  // the page of a fault stayed mapped (ARM-35).
+  // the page of a fault stayed mapped (ARM-35). It stays true as long as the
+  // table is there, so a fault on a page that was unmapped later counts as one
+  // after the split, too.
   bool lost_block = false;
   S2Page* next_free = nullptr;
   RcuHook rcu;

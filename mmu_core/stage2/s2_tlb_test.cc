@@ -77,13 +77,15 @@ TEST_F(S2TlbTest, EntriesBelongToTheirVmid) {
 }
 
 // Covers: ARM-07
-TEST_F(S2TlbTest, AFaultDropsWhatTheVcpuHasForItsPage) {
+// Which combined entry is that of the page is not known.
+TEST_F(S2TlbTest, AFaultDropsTheEntryOfItsPageAndAllCombinedEntries) {
   tlb_.Insert(EntryOf(1, Level{1}));
   tlb_.Insert(EntryOf(2, Level{1}));
   tlb_.FlushPage(PageNumber(1));
   EXPECT_EQ(tlb_.Lookup(PageNumber(1)), nullptr);
   EXPECT_EQ(tlb_.LookupStage2(PageNumber(1)), nullptr);
-  EXPECT_NE(tlb_.Lookup(PageNumber(2)), nullptr);
+  EXPECT_EQ(tlb_.Lookup(PageNumber(2)), nullptr);
+  EXPECT_NE(tlb_.LookupStage2(PageNumber(2)), nullptr);
 }
 
 }  // namespace

@@ -32,6 +32,8 @@ struct S2WalkResult {
 
   bool translated() const { return kind == Kind::kTranslated; }
   Level level{1};  // at which the walk ended
+  // The access set S2AP[1]: the first write since the page was protected.
+  bool noted_write = false;
 };
 
 // Why a processor walks.
@@ -111,6 +113,7 @@ S2WalkResult WalkStage2(const Stage2State<G>& state, const HostMemory& memory,
         !slot->CompareExchange(descriptor, accessed)) {
       continue;
     }
+    result.noted_write = accessed.HasNotedWrite() && !descriptor.IsWritable();
     const Gfn first = RoundDown<G>(gfn, level);
     result.kind = Kind::kTranslated;
     result.entry = {.base_page = PageNumber(first.value()),

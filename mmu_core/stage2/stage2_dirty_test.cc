@@ -6,12 +6,16 @@
 #include <memory>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/aging/aging.h"
 #include "mmu_core/base/arm_geometry.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
+#include "mmu_core/stage2/stage2_age.h"
 #include "mmu_core/stage2/stage2_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/stage2_world.h"
@@ -168,6 +172,98 @@ TYPED_TEST(Stage2DirtyTest, WithoutALogNoWriteIsMarked) {
   this->world_.SetLogging(false);
   this->world_.Unmap(this->world_.slot().range());
   EXPECT_EQ(this->Marked(), 0u);
+}
+
+// The processor writes while another bit of the page's descriptor is cleared:
+// AF, or by a new log S2AP[1]. Its note stays.
+TYPED_TEST(Stage2DirtyTest, AWriteBetweenTheLookAndTheChangeIsNoted) {
+  this->world_.SetLogging(true);
+  const uint64_t granule = this->kGranule;
+  for (const bool ages : {true, false}) {
+    this->world_.Unmap(this->world_.slot().range());
+    this->cpu_.Access(this->Granule(0), AccessKind::kRead);
+    // Writable without a note, for the log to protect.
+    if (!ages) this->cpu_.Access(this->Granule(1), AccessKind::kWrite);
+    int times = 0;
+    {
+      LockTrace trace([&](const LockTrace::Event& event) {
+        if (event.point != HookPoint::kEntryToAnd || times++ != 0) return;
+        // Before the first change, to the page that is changed.
+        if (ages) {
+          this->Write(0);
+        } else {
+          this->cpu_.Access(this->Granule(1), AccessKind::kRead);
+        }
+      });
+      MmuWriteLocked lock(this->world_.lock(), LockOp::kAge);
+      if (ages) {
+        AgeResult result;
+        result.young.resize(WordsFor(this->world_.slot().npages));
+        AgeStage2(this->world_.state(), lock, this->world_.slot().range(),
+                  AgeMode::kTestAndClear, result, nullptr);
+        EXPECT_EQ(result.young_page_count, granule);
+      } else {
+        WriteProtectStage2(this->world_.state(), lock,
+                           this->world_.slot().range(), nullptr);
+      }
+    }
+    EXPECT_GT(times, 0);
+    this->Flush();
+    if (ages) {
+      EXPECT_THAT(this->world_.Mappings(),
+                  ElementsAre(S2Mapping{0, 1, "rwxd"}));
+      this->Collect();
+      EXPECT_EQ(this->Marked(), this->PagesOf(0));
+    } else {
+      EXPECT_THAT(
+          this->world_.Mappings(),
+          ElementsAre(S2Mapping{0, 1, "rxad"}, S2Mapping{granule, 1, "rxad"}));
+    }
+  }
+}
+
+// A range may begin and end inside of granules, whose other pages do not count.
+TYPED_TEST(Stage2DirtyTest, AgeingCountsThePagesOfTheRangeAlone) {
+  const uint64_t granule = this->kGranule;
+  // Granules 0 to 4 are mapped, all but 3 are young.
+  for (const uint64_t i : {0, 1, 2, 3, 4}) {
+    this->world_.SetLogging(true);
+    this->cpu_.Access(this->Granule(i), AccessKind::kRead);
+  }
+  const auto age = [this](uint64_t first, uint64_t end, AgeMode mode) {
+    AgeResult result;
+    result.young.resize(WordsFor(end - first));
+    result.mapped.resize(WordsFor(end - first));
+    MmuWriteLocked lock(this->world_.lock(), LockOp::kAge);
+    AgeStage2(this->world_.state(), lock,
+              GfnRange{this->world_.At(first), this->world_.At(end)}, mode,
+              result, nullptr);
+    return result;
+  };
+  age(3 * granule, 4 * granule, AgeMode::kTestAndClear);
+  this->Flush();
+  // From the last page of granule 0 to the first page of granule 6.
+  const uint64_t first = granule - 1;
+  const uint64_t end = 6 * granule + 1;
+  const AgeResult result = age(first, end, AgeMode::kTest);
+  std::vector<uint64_t> young(WordsFor(end - first));
+  std::vector<uint64_t> mapped(WordsFor(end - first));
+  uint64_t old_pages = 0;
+  for (uint64_t page = first; page < end; ++page) {
+    const uint64_t i = page / granule;
+    if (i > 4) continue;
+    const uint64_t bit = page - first;
+    mapped[bit / kWordBits] |= BitOf(bit);
+    if (i == 3) {
+      ++old_pages;
+    } else {
+      young[bit / kWordBits] |= BitOf(bit);
+    }
+  }
+  EXPECT_EQ(result.young, young);
+  EXPECT_EQ(result.mapped, mapped);
+  EXPECT_EQ(result.old_page_count, old_pages);
+  EXPECT_EQ(result.young_page_count, CountBits(absl::MakeConstSpan(young)));
 }
 
 // At the moment before S2AP[1] goes, a log that looks at the descriptor finds

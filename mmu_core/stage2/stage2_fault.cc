@@ -100,7 +100,7 @@ class Mapper {
     if (done) return FaultResult::kFixed;
     // The retry marks again: a ring then has two entries for a page that became
     // dirty once.
-    if (fault_.ring != nullptr) fault_.marked_dirty = false;
+    if (fault_.ring != nullptr) fault_.dirtied_pages = 0;
     return FaultResult::kRetry;
   }
 
@@ -109,8 +109,9 @@ class Mapper {
     static_assert(2 * kGfnsPerGranule<G> <= DirtyRing::kReservedEntries);
     const Gfn first = RoundDown<G>(fault_.gfn, Level{1});
     for (uint64_t i = 0; i < kGfnsPerGranule<G>; ++i) {
-      fault_.marked_dirty |=
-          MarkPageDirty(*fault_.slot, first + i, fault_.ring);
+      if (MarkPageDirty(*fault_.slot, first + i, fault_.ring)) {
+        ++fault_.dirtied_pages;
+      }
     }
   }
 

@@ -1,21 +1,32 @@
 #include "mmu_core/stage2/stage2_log.h"
 
+#include <cstdint>
+
 #include "mmu_core/base/arm_geometry.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
+#include "mmu_core/base/table_geometry.h"
 #include "mmu_core/mmu/yield_point.h"
 #include "mmu_core/stage2/s2_descriptor.h"
+#include "mmu_core/stage2/s2_page.h"
 #include "mmu_core/stage2/stage2_dirty.h"
 #include "mmu_core/sync/rcu.h"
 
 namespace mmu {
 namespace {
 
+// Whether the processor notes the first write to a page in its descriptor.
 template <TableGeometry G>
-S2Descriptor Protected(const Stage2State<G>& state, const S2Cursor<G>& c) {
-  const S2Descriptor leaf = c.old_spte().Without(s2_bits::kWrite);
-  const bool noted = state.options.hardware_dirty_state ==
-                         Stage2Options::HardwareDirtyState::kYes &&
-                     ToInt(c.level()) == 1;
-  return noted ? leaf.With(s2_bits::kDirtyBitModifier) : leaf;
+bool NotesWrites(const Stage2State<G>& state) {
+  return state.options.hardware_dirty_state ==
+         Stage2Options::HardwareDirtyState::kYes;
+}
+
+S2Descriptor Protected(S2Descriptor leaf, Level level, bool notes_writes) {
+  const S2Descriptor readable = leaf.Without(s2_bits::kWrite);
+  return notes_writes && ToInt(level) == 1
+             ? readable.With(s2_bits::kDirtyBitModifier)
+             : readable;
 }
 
 // Protects the leaf under the cursor. `before` is called before each attempt.
@@ -25,9 +36,31 @@ bool ProtectLeaf(const Stage2State<G>& state, const MmuWriteLocked& lock,
                  S2Cursor<G>& c, Fn before) {
   while (c.IsPresentLeaf() && c.old_spte().IsWritable()) {
     before();
-    if (state.updater.ChangeRights(lock, c, Protected(state, c))) return true;
+    if (state.updater.ChangeRights(
+            lock, c, Protected(c.old_spte(), c.level(), NotesWrites(state))))
+      return true;
   }
   return false;
+}
+
+// Protects the `count` pages from `first` on, all of one table of level 1.
+//
+// Only the processor changes them meanwhile: it sets AF, which an atomic AND
+// does not lose. One AND cannot set DBM as well; that takes an exchange, which
+// fails if the processor came first.
+void ProtectPages(S2Slot* first, int count, bool notes_writes) {
+  constexpr uint64_t kWritable = s2_bits::kValid | s2_bits::kWrite;
+  for (S2Slot* slot = first; slot != first + count; ++slot) {
+    S2Descriptor page = slot->Load();
+    if (!page.Has(kWritable)) continue;
+    AtHook(HookPoint::kEntryToAnd);
+    if (!notes_writes) {
+      slot->FetchAnd(~s2_bits::kWrite);
+      continue;
+    }
+    while (!slot->CompareExchange(page, Protected(page, Level{1}, true))) {
+    }
+  }
 }
 
 }  // namespace
@@ -41,6 +74,14 @@ void WriteProtectStage2(const Stage2State<G>& state, MmuWriteLocked& lock,
     // Yields without a flush: the caller flushes in any case before any code
     // relies on the protection (TLB-09).
     if (yield.MaybeYield(c, nullptr, cost)) continue;
+    if (ToInt(c.level()) == 1) {
+      const int entries = c.EntriesLeft();
+      ProtectPages(&c.slot(), entries, NotesWrites(state));
+      lock.CountWork(entries);
+      c.SkipToLastEntry();
+      visited += entries;
+      continue;
+    }
     ++visited;
     // Writes from before the log are in no log.
     ProtectLeaf(state, lock, c, [] {});

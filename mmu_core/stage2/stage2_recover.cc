@@ -39,8 +39,9 @@ class Recovery {
       for (Level level{2}; level <= top; level = ParentOf(level)) {
         removed += UnlinkTables(block, level);
       }
+      // A part of the block, too, may have had the last of its tables.
       if (ToInt(top) == 3 && removed != 0 && MayMap(at, top) &&
-          block.pages() == PagesPer<G>(top)) {
+          !HasTable(at, top)) {
         ++outcome.to_1g_count;
       } else {
         outcome.to_2m_count += removed;
@@ -55,6 +56,12 @@ class Recovery {
   bool MayMap(Gfn gfn, Level level) const {
     return MaxMappingLevelS2<G>(slot_, gfn, state_.options.max_leaf_level) >=
            level;
+  }
+
+  bool HasTable(Gfn gfn, Level level) const {
+    S2Cursor<G> c = state_.CursorOver(GfnRange::Of(gfn, 1), level);
+    c.DescendToFirst();
+    return c.level() == level && c.IsPresentTable();
   }
 
   uint64_t UnlinkTables(GfnRange range, Level level) {

@@ -59,10 +59,6 @@ SplitOutcome Stage2SlotOps<G>::Split(const Memslot& slot, GfnRange range,
   parts_.slots.slots_lock.AssertHeld();
   const Stage2State<G>& stage2 = parts_.stage2;
   const uint64_t chunk = ChunkOf(plan.trigger);
-  const int tables = static_cast<int>(TablesForSplit<G>(chunk));
-  // Filled before the lock is taken. If there are no tables, the split itself
-  // reports that.
-  if (!tables_.TryTopUp(tables, tables)) tables_.Clear();
   SplitOutcome split;
   {
     MmuWriteLocked lock(stage2.parts.lock, LockOp::kSplit, cost);

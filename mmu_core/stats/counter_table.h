@@ -80,7 +80,8 @@ struct CounterRow {
   CounterKind kind = CounterKind::kCumulative;
   CounterUnit unit = CounterUnit::kCount;
   InStatistics in_statistics = InStatistics::kNo;
-  // Of MMUs that only x86 has: not listed for a VM on stage-2 tables (STAT-40).
+  // Counts what only x86 has: always 0 for a VM on stage-2 tables, and not
+  // listed for it (STAT-40).
   bool of_x86 = false;
   CounterMetric metric = {};  // of all VMs together
   // Of each VM that has series of its own, with the label "vm" before `labels`.

@@ -37,7 +37,8 @@ constexpr std::array<std::string_view, kSplitFailures> kSplitFailureNames = {
 constexpr std::array<std::string_view, kThrottleLimits> kThrottleLimitNames = {
     "rate", "lock_hold", "flush", "stall", "pause"};
 constexpr std::array<std::string_view, kTlbiKinds> kTlbiKindNames = {
-    "ipas2e1is", "ripas2e1is", "vmalls12e1is", "vmalle1is", "ipas2e1"};
+    "ipas2e1is", "ripas2e1is", "vmalls12e1is",
+    "vmalle1is", "ipas2e1",    "vmalle1"};
 
 }  // namespace
 

@@ -85,8 +85,15 @@ enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
 inline constexpr int kThrottleLimits = 5;
 
 // A TLB invalidate instruction of arm64 (tlb/tlbi.h).
-enum class TlbiKind : uint8_t { kIpa, kIpaRange, kVmid, kStage1, kIpaLocal };
-inline constexpr int kTlbiKinds = 5;
+enum class TlbiKind : uint8_t {
+  kIpa,
+  kIpaRange,
+  kVmid,
+  kStage1,
+  kIpaLocal,
+  kStage1Local,
+};
+inline constexpr int kTlbiKinds = 6;
 
 std::string_view ToString(MmuKind kind);
 std::string_view ToString(LockOp op);

@@ -42,7 +42,7 @@ TEST(LabelsTest, NamesAreThoseOfTheExportedSeries) {
             (Names{"rate", "lock_hold", "flush", "stall", "pause"}));
   EXPECT_EQ(NamesOf<TlbiKind>(kTlbiKinds),
             (Names{"ipas2e1is", "ripas2e1is", "vmalls12e1is", "vmalle1is",
-                   "ipas2e1"}));
+                   "ipas2e1", "vmalle1"}));
 }
 
 TEST(LabelsTest, ValueOutsideTheEnumHasANameOfItsOwn) {

@@ -140,13 +140,15 @@ FaultResult TdpMmu::InstallLeaf(const MmuReadLocked& lock, TdpCursor& cursor,
     MMU_DCHECK(level == Level::k4K);
     // Mark before the entry can be used. A CLEAR cannot come in between: it
     // needs mmu_lock for write (SPTE-16).
-    fault.marked_dirty = MarkPageDirty(*fault.slot, fault.gfn, fault.ring);
+    if (MarkPageDirty(*fault.slot, fault.gfn, fault.ring)) {
+      fault.dirtied_pages = 1;
+    }
   }
   AtHook(HookPoint::kMarkToInstall);
   if (!updater_.Update(lock, cursor, new_spte)) {
     // The retry marks again: a ring then has two entries for a page that became
     // dirty once.
-    if (fault.ring != nullptr) fault.marked_dirty = false;
+    if (fault.ring != nullptr) fault.dirtied_pages = 0;
     return FaultResult::kRetry;
   }
   if (was_table) {

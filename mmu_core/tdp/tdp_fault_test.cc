@@ -223,7 +223,7 @@ TEST(TdpFaultTest, AReadOfALoggedPageMapsItWritableAndMarksItOnce) {
   PageFault fault = FaultOn(*vm, Gfn(9), AccessKind::kRead);
   EXPECT_EQ(MapInto(*vm, **root, fault, cache), FaultResult::kFixed);
   // The page is marked although no write has happened.
-  EXPECT_TRUE(fault.marked_dirty);
+  EXPECT_EQ(fault.dirtied_pages, 1);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{9, Level::k4K, "rwad"}));
   uint64_t epoch = 0;
@@ -408,7 +408,7 @@ TEST(FastFaultTest, GivingWriteBackMarksThePageAndLeavesDToTheProcessor) {
               ElementsAre(Mapping{5, Level::k4K, "rma"}));
   PageFault fault = FaultOn(*vm, Gfn(5), AccessKind::kWrite);
   EXPECT_EQ(FastFault(*vm, fault), FaultResult::kFixed);
-  EXPECT_TRUE(fault.marked_dirty);
+  EXPECT_EQ(fault.dirtied_pages, 1);
   EXPECT_THAT(AllMappings(vm->state()),
               ElementsAre(Mapping{5, Level::k4K, "rwa"}))
       << "D is still clear";

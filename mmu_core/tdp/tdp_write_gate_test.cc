@@ -160,7 +160,7 @@ TEST_F(TdpWriteGateTest, ARefusedWriteIsNotDirty) {
     PageFault fault = FaultOn(*vm_, Gfn(gfn), AccessKind::kWrite);
     fault.slot = &slot;
     Map(fault);
-    EXPECT_EQ(fault.marked_dirty, gfn == 8);
+    EXPECT_EQ(fault.dirtied_pages, gfn == 8 ? 1 : 0);
     EXPECT_EQ(slot.dirty_bitmap->Test(gfn), gfn == 8);
   }
 }

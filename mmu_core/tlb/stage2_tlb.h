@@ -78,10 +78,10 @@ class Stage2Tlb {
     stage2_.Flush(flush, TlbPages::kGuestPhysical);
     combined_.FlushAll();
   }
-  // A fault, or more rights (ARM-07): the vCPU drops what it has cached for
-  // `page`.
+  // More rights (ARM-07): the vCPU drops the stage-2 entry of `page`, and all
+  // combined entries, since the one that it means is not known.
   void FlushPage(PageNumber page) {
-    combined_.FlushPage(page);
+    combined_.FlushAll();
     stage2_.FlushPage(page);
   }
 

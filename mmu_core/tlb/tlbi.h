@@ -11,6 +11,7 @@
 //   kVmid      TLBI VMALLS12E1IS   all entries of the VMID, of both stages
 //   kStage1    TLBI VMALLE1IS      all entries of the VMID that stage 1 made,
 //                                  combined entries of both stages among them
+//   kStage1Local  TLBI VMALLE1     the same on the processor that executes it
 //
 // An entry that combines both stages does not remember the IPA. So each
 // invalidation by IPA is followed by one of stage 1. An instruction with IS is
@@ -81,9 +82,12 @@ class TlbiUnit {
   // kTlbiMaxGranules, any other flush is of the whole VMID.
   TlbFlush Issue(const TlbFlush& flush);
 
-  // Counts the instruction by which a processor drops what it alone may have
+  // Counts the instructions by which a processor drops what it alone may have
   // cached for an address whose rights were extended (ARM-07).
-  void IssueLocal() { Add(TlbiKind::kIpaLocal, 1); }
+  void IssueLocal() {
+    Add(TlbiKind::kIpaLocal, 1);
+    Add(TlbiKind::kStage1Local, 1);
+  }
 
   uint64_t Count(TlbiKind kind) const {
     return counts_[static_cast<int>(kind)].load(std::memory_order_relaxed);

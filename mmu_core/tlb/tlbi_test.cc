@@ -84,13 +84,13 @@ TlbFlush FlushOf(uint64_t first, uint64_t pages, uint64_t entry_pages = 0) {
   return flush;
 }
 
-// In the order of TlbiKind: by IPA, by range, by VMID, of stage 1, and a vCPU's
-// own.
+// In the order of TlbiKind: by IPA, by range, by VMID, of stage 1, and the two
+// of a vCPU's own.
 TEST(TlbiTest, AFlushOfOneLevelIsByIpaForEachEntry) {
   for (const auto ranges : {TlbiUnit::Ranges::kNo, TlbiUnit::Ranges::kYes}) {
     TlbiUnit unit(/*granule_shift=*/12, ranges);
     const TlbFlush done = unit.Issue(FlushOf(512, 1024, 512));
-    EXPECT_THAT(CountsOf(unit), ElementsAre(2, 0, 0, 1, 0));
+    EXPECT_THAT(CountsOf(unit), ElementsAre(2, 0, 0, 1, 0, 0));
     EXPECT_EQ(done.gfns, GfnRange::Of(Gfn(512), 1024));
   }
 }
@@ -98,25 +98,31 @@ TEST(TlbiTest, AFlushOfOneLevelIsByIpaForEachEntry) {
 TEST(TlbiTest, AnyOtherFlushIsByRangeOrOfTheVmid) {
   TlbiUnit without(12, TlbiUnit::Ranges::kNo);
   EXPECT_TRUE(without.Issue(FlushOf(8, 16)).CoversAllGfns());
-  EXPECT_THAT(CountsOf(without), ElementsAre(0, 0, 1, 0, 0));
+  EXPECT_THAT(CountsOf(without), ElementsAre(0, 0, 1, 0, 0, 0));
   TlbiUnit with(12, TlbiUnit::Ranges::kYes);
   EXPECT_EQ(with.Issue(FlushOf(8, 17)).gfns, GfnRange::Of(Gfn(8), 17));
-  EXPECT_THAT(CountsOf(with), ElementsAre(1, 1, 0, 1, 0));
+  EXPECT_THAT(CountsOf(with), ElementsAre(1, 1, 0, 1, 0, 0));
 }
 
 // Covers: ARM-39
 TEST(TlbiTest, AboveTheLimitOfOneInstructionTheVmidGoes) {
   TlbiUnit unit(12, TlbiUnit::Ranges::kYes);
   EXPECT_FALSE(unit.Issue(FlushOf(0, kTlbiMaxGranules)).CoversAllGfns());
-  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 0, 1, 0));
+  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 0, 1, 0, 0));
   EXPECT_TRUE(unit.Issue(FlushOf(0, kTlbiMaxGranules + 1)).CoversAllGfns());
-  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 1, 1, 0));
+  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 1, 1, 0, 0));
 }
 
 TEST(TlbiTest, APartOfAGranuleIsInvalidatedAsAWhole) {
   TlbiUnit unit(/*granule_shift=*/16, TlbiUnit::Ranges::kYes);
   EXPECT_EQ(unit.Issue(FlushOf(15, 2)).gfns, GfnRange::Of(Gfn(0), 32));
-  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 0, 1, 0));
+  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 1, 0, 1, 0, 0));
+}
+
+TEST(TlbiTest, AVcpuInvalidatesBothStagesForItself) {
+  TlbiUnit unit(12, TlbiUnit::Ranges::kNo);
+  unit.IssueLocal();
+  EXPECT_THAT(CountsOf(unit), ElementsAre(0, 0, 0, 0, 1, 1));
 }
 
 }  // namespace

@@ -230,6 +230,17 @@ void PreFaultAll(Vm& vm) {
   }
 }
 
+// In one chunk.
+void SplitByJob(Vm& vm) {
+  SplitRequest request;
+  request.ranges = {GfnRange::Of(Gfn(0), kPages)};
+  request.throttle.chunk_bytes = kPages * kPageSize;
+  request.throttle.max_lock_hold = absl::Seconds(1);
+  const auto job = SplitJob::Create(vm.state(), request);
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_TRUE((*job)->Run().ok());
+}
+
 constexpr uint64_t kHole = kGiB;  // no slot is there
 
 INSTANTIATE_TEST_SUITE_P(
@@ -373,16 +384,7 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     LogRows, LockingTableTest,
     Values(Row{"SplitOneChunkOfAJob", HookPoint::kTableFilledToLink, "read/rcu",
-               "read", true, true, Nothing,
-               [](Vm& vm) {
-                 SplitRequest request;
-                 request.ranges = {GfnRange::Of(Gfn(0), kPages)};
-                 request.throttle.chunk_bytes = kPages * kPageSize;
-                 request.throttle.max_lock_hold = absl::Seconds(1);
-                 const auto job = SplitJob::Create(vm.state(), request);
-                 ASSERT_TRUE(job.ok()) << job.status();
-                 EXPECT_TRUE((*job)->Run().ok());
-               }},
+               "read", true, true, Nothing, SplitByJob},
            Row{"GetAndClear", HookPoint::kEntryToAnd, "write/rcu", "write",
                true, true, DirtyAll,
                [](Vm& vm) {
@@ -423,6 +425,60 @@ INSTANTIATE_TEST_SUITE_P(
                                  .ok());
                },
                WithRings}),
+    [](const auto& row) { return std::string(row.param.operation); });
+
+// With tables for all blocks, so that a split drops mmu_lock to yield alone.
+void OnStage2(VmConfig& config) {
+  config.mmu = MmuMode::kStage2;
+  config.stage2.eager_split_chunk_bytes = kGiB;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Stage2Rows, LockingTableTest,
+    Values(
+        Row{"PageFaultOnStage2", HookPoint::kMarkToInstall, "read/rcu", "read",
+            false, false,
+            [](Vm& vm) {
+              MutexLock slots(vm.state().slots.slots_lock);
+              vm.state().mmus.FastZapAll(LockOp::kZap, nullptr);
+            },
+            [](Vm& vm) { Write(vm, 0); }, OnStage2},
+        Row{"EnableALogOnStage2", HookPoint::kEntryToAnd, "write/rcu", "write",
+            true, true, SplitByJob,
+            [](Vm& vm) { StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone); },
+            OnStage2},
+        Row{"SplitOnStage2", HookPoint::kBreakToTlbi, "write/rcu", "write",
+            true, true, Nothing, SplitByJob, OnStage2},
+        // A word's block alone; a waiter gets the lock while the stock is
+        // filled.
+        Row{"SplitOnClearOnStage2", HookPoint::kBreakToTlbi, "write/rcu",
+            "write", false, true,
+            [](Vm& vm) {
+              StartLog(vm, InitiallySet::kYes, SplitPolicy::kOnClear);
+            },
+            ClearAll, OnStage2},
+        Row{"ClearByMaskOnStage2", HookPoint::kSnapshotToExchange, "write/rcu",
+            "write", true, true,
+            [](Vm& vm) {
+              SplitByJob(vm);
+              StartLog(vm, InitiallySet::kNo, SplitPolicy::kNone);
+              Touch(vm, GfnRange::Of(Gfn(0), kPages));
+            },
+            ClearAll, OnStage2},
+        Row{"RecoverOnStage2", HookPoint::kSnapshotToExchange, "write/rcu",
+            "write", true, true, SplitByJob,
+            [](Vm& vm) { EXPECT_TRUE(vm.RecoverHugePages({}, nullptr).ok()); },
+            OnStage2},
+        Row{"HostUnmapsOnStage2", HookPoint::kSnapshotToExchange, "write/rcu",
+            "write", true, false, SplitByJob,
+            [](Vm& vm) {
+              HostUnmaps(vm, MayYield::kYes);
+              InvalidateRangeEnd(vm.state(), AllHvas(vm));
+            },
+            OnStage2},
+        Row{"AgeOnStage2", HookPoint::kEntryToAnd, "write/rcu", "write", true,
+            false, SplitByJob,
+            [](Vm& vm) { ClearYoung(vm.state(), AllHvas(vm)); }, OnStage2}),
     [](const auto& row) { return std::string(row.param.operation); });
 
 INSTANTIATE_TEST_SUITE_P(

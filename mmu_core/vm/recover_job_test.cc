@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/mmu_mode_names.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/stage2_leaf_sizes.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -130,10 +132,24 @@ TEST(RecoverJob, OneRangeReachesOverSlotsAndASlotOverRanges) {
   EXPECT_EQ(vm->Stats().pages_2m, 5u);
 }
 
-TEST(RecoverJob, AlsoWhatCanBecome1GIsPacedByChunks) {
+// The TDP MMU puts the pages of each part together, and then those of the GiB.
+// On stage 2 the small mappings go part by part, and the next access maps the
+// GiB.
+class RecoverJobOfMmuTest : public ::testing::TestWithParam<MmuMode> {};
+
+INSTANTIATE_TEST_SUITE_P(Mmus, RecoverJobOfMmuTest,
+                         ::testing::Values(MmuMode::kTdp, MmuMode::kStage2),
+                         [](const auto& info) {
+                           return std::string(testing::ToString(info.param));
+                         });
+
+TEST_P(RecoverJobOfMmuTest, AlsoWhatCanBecome1GIsPacedByChunks) {
   constexpr uint64_t kGiB = uint64_t{1} << 30;
-  const auto vm = testing::MakeVm({testing::Slot(0, kGiB, 2 * kGiB, Level::k1G,
-                                                 BackingKind::kMetadataOnly)});
+  VmConfig config;
+  config.mmu = GetParam();
+  config.memslots = {
+      testing::Slot(0, kGiB, 2 * kGiB, Level::k1G, BackingKind::kMetadataOnly)};
+  const auto vm = testing::MakeVmFrom(config);
   testing::Write(*vm, kGiB);
   ASSERT_TRUE(SplitJob::Create(vm->state(), {}).value()->Run().ok());
   EXPECT_EQ(vm->Stats().pages_1g, 0u);
@@ -146,6 +162,7 @@ TEST(RecoverJob, AlsoWhatCanBecome1GIsPacedByChunks) {
   const RecoverJob::Progress progress = job.progress();
   EXPECT_EQ(progress.recovered.to_1g_count, 1u);
   EXPECT_EQ(progress.recovered.to_2m_count, 0u) << "they are part of it";
+  testing::Write(*vm, kGiB);
   EXPECT_EQ(vm->Stats().pages_1g, 1u);
   EXPECT_EQ(progress.total_bytes, static_cast<int64_t>(2 * kGiB));
   EXPECT_EQ(progress.done_bytes, progress.total_bytes);
@@ -153,6 +170,35 @@ TEST(RecoverJob, AlsoWhatCanBecome1GIsPacedByChunks) {
   // after the last.
   EXPECT_GE(progress.throttled[static_cast<size_t>(ThrottleLimit::kPause)],
             absl::Milliseconds(27));
+}
+
+// The first part takes away the only table of a GiB on stage 2, so the GiB can
+// be mapped as one page, although the other parts are left out.
+TEST(RecoverJob, ACancelledJobCountsWhatItsPartsRecovered) {
+  VmConfig config;
+  config.mmu = MmuMode::kStage2;
+  config.memslots = {
+      testing::Slot(0, 0, 1024 * kMiB, Level::k1G, BackingKind::kMetadataOnly)};
+  const auto vm = testing::MakeVmFrom(config);
+  testing::Write(*vm, 0);
+  ASSERT_TRUE(testing::StartLog(*vm).ok());
+  testing::Write(*vm, 0);
+  ASSERT_TRUE(testing::StopLog(*vm, RecoverOnStop::kNo).ok());
+  EXPECT_EQ(vm->Stats().pages_4k, 1u);
+  Throttle throttle;
+  throttle.max_pages_per_second = 1;
+  RecoverJob job(vm->state(), {GfnRange::Of(Gfn(0), kGiBPages)}, throttle);
+  std::thread runner([&job] { EXPECT_TRUE(job.Run().ok()); });
+  while (job.progress().done_bytes == 0) std::this_thread::yield();
+  job.Cancel();
+  runner.join();
+  const RecoverJob::Progress progress = job.progress();
+  EXPECT_TRUE(progress.cancelled);
+  EXPECT_LT(progress.done_bytes, progress.total_bytes);
+  EXPECT_EQ(progress.recovered.to_1g_count, 1u);
+  EXPECT_EQ(progress.recovered.to_2m_count, 0u);
+  testing::Write(*vm, 0);
+  EXPECT_EQ(vm->Stats().pages_1g, 1u);
 }
 
 TEST(RecoverJob, WhatCanBecome1GIsNotCutSmaller) {

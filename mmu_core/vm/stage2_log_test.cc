@@ -265,6 +265,8 @@ TEST(Stage2LogTest, AClearOfAPartOfAGranuleProtectsAndReportsTheRest) {
   std::vector<uint64_t> granule(16);
   std::iota(granule.begin(), granule.end(), uint64_t{16});
   EXPECT_EQ(SealAndList(*vm, 0, &epoch), granule);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 16u);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_log_faults, 0u) << "nothing was mapped";
   const absl::StatusOr<ClearResult> cleared =
       ClearAndDeliver(*vm, 0, epoch, 0, kMiB / kPageSize,
                       MaskOf(kMiB / kPageSize, {17, 20, 21}), nullptr);
@@ -275,6 +277,8 @@ TEST(Stage2LogTest, AClearOfAPartOfAGranuleProtectsAndReportsTheRest) {
   // A write to any page of it makes all of it dirty again.
   ASSERT_EQ(Write(*vm, 65536 + 5 * kPageSize, 2), AccessOutcome::kDone);
   EXPECT_EQ(SealAndList(*vm, 0, &epoch), granule);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 32u);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_log_faults, 1u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -389,6 +393,9 @@ TEST(Stage2LogTest, TheChunkIsASizeOfALeafAndCanChange) {
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level{1});
 }
 
+// A slot that comes or moves keeps the stock if it logs, as here every slot
+// does while the log is on.
+//
 // Covers: ARM-30
 TEST(Stage2LogTest, TheStockOfTablesGoesWhenASlotStopsToLogOrGoes) {
   const std::vector<std::function<void(Vm&)>> changes = {
@@ -517,6 +524,9 @@ TEST(Stage2LogTest, WritesThatTheProcessorNotesAreInTheLog) {
   // The blocks are protected: the first write to a page of each splits it.
   ASSERT_EQ(Write(*vm, 0, 1), AccessOutcome::kDone);
   write_noted(7);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 2u);
+  ASSERT_EQ(Write(*vm, 7 * kPageSize, 8), AccessOutcome::kDone);
+  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 2u) << "it was dirty already";
   EXPECT_EQ(AuditFindings(*vm), "");
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 7));
@@ -568,6 +578,37 @@ std::unique_ptr<Vm> MakeWithANotedWrite() {
   EXPECT_EQ(Write(*vm, 7 * kPageSize, 1), AccessOutcome::kDone);
   EXPECT_TRUE(LeafOf(*vm, 7).HasNotedWrite());
   return vm;
+}
+
+// A page counts as made dirty when the processor notes the write, but not if it
+// is dirty already, or after the log has ended.
+TEST(Stage2LogTest, AWriteThatTheProcessorNotesCountsOnce) {
+  auto vm = MakeWithANotedWrite();
+  const auto write = [&vm](uint64_t page) {
+    ASSERT_EQ(Write(*vm, page * kPageSize, 2), AccessOutcome::kDone);
+    EXPECT_TRUE(LeafOf(*vm, page).HasNotedWrite());
+  };
+  const auto dirtied = [&vm] { return vm->Stats().vcpus.dirty_pages; };
+  EXPECT_EQ(dirtied(), 2u);
+  for (const uint64_t page : {3, 5, 9}) {
+    ReadValue(*vm, page * kPageSize);
+    write(page);
+  }
+  EXPECT_EQ(dirtied(), 5u);
+  uint64_t epoch = 0;
+  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 3, 5, 7, 9));
+  // Protects pages 5 and 7 as well, and marks them again.
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
+                              MaskOf(kBlocks * kPagesPerBlock, {3, 9}), nullptr)
+                  .ok());
+  EXPECT_FALSE(LeafOf(*vm, 5).HasNotedWrite());
+  write(5);
+  EXPECT_EQ(dirtied(), 5u);
+  write(9);
+  EXPECT_EQ(dirtied(), 6u);
+  ASSERT_TRUE(StopLog(*vm, RecoverOnStop::kNo).ok());
+  write(3);
+  EXPECT_EQ(dirtied(), 6u);
 }
 
 // Covers: ARM-36, DL-10
@@ -772,13 +813,23 @@ TEST(Stage2LogTest, AVcpuThatGetsMoreRightsInvalidatesForItselfAlone) {
   ASSERT_TRUE(
       StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   constexpr auto kLocal = static_cast<size_t>(TlbiKind::kIpaLocal);
+  constexpr auto kStage1 = static_cast<size_t>(TlbiKind::kStage1Local);
   constexpr auto kBroadcast = static_cast<size_t>(TlbiKind::kIpa);
   const VmStatsSnapshot before = vm->Stats();
   ReadValue(*vm, 3 * kPageSize);
   EXPECT_EQ(vm->Stats().tlbi[kLocal], before.tlbi[kLocal]);
   ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
   EXPECT_EQ(vm->Stats().tlbi[kLocal], before.tlbi[kLocal] + 1);
+  EXPECT_EQ(vm->Stats().tlbi[kStage1], before.tlbi[kStage1] + 1);
   EXPECT_EQ(vm->Stats().tlbi[kBroadcast], before.tlbi[kBroadcast]);
+  // A write that is emulated gets no rights.
+  MemslotConfig read_only = Slot(1, kGiB, kMiB);
+  read_only.mode = MemslotConfig::Mode::kReadOnly;
+  ASSERT_TRUE(vm->SetMemslot(read_only).ok());
+  ReadValue(*vm, kGiB);
+  const VmStatsSnapshot emulates = vm->Stats();
+  EXPECT_EQ(Write(*vm, kGiB, 1), AccessOutcome::kEmulated);
+  EXPECT_EQ(vm->Stats().tlbi[kLocal], emulates.tlbi[kLocal]);
 }
 
 // Covers: ARM-40
@@ -844,8 +895,8 @@ TEST(Stage2LogTest, AnAgedPageFaultsUnlessTheProcessorSetsTheFlag) {
   }
 }
 
-// An arm64 kernel has none of the counters of shadow pages. These rows are not
-// listed for a VM on stage 2.
+// An arm64 kernel has no counters of shadow pages, of the fast path, or of the
+// instructions of x86. These rows are not listed for a VM on stage 2.
 // Covers: STAT-40
 TEST(Stage2LogTest, TheCountersThatOnlyX86HasAreNamedAndStayZero) {
   auto vm = Make(2 * kMiB);
@@ -863,12 +914,19 @@ TEST(Stage2LogTest, TheCountersThatOnlyX86HasAreNamedAndStayZero) {
     of_x86.emplace_back(row.name);
     EXPECT_EQ(row.value(stats, {}), 0u) << row.name;
   }
-  EXPECT_THAT(of_x86, UnorderedElementsAre(
-                          "mmu_shadow_pages", "mmu_shadow_zapped",
-                          "mmu_pte_write", "mmu_pde_zapped", "mmu_flooded",
-                          "mmu_recycled", "mmu_cache_miss", "mmu_unsync",
-                          "nx_lpage_splits", "max_mmu_rmap_size",
-                          "max_mmu_page_hash_collisions", "shadow_page_limit"));
+  for (const VcpuCounterRow& row : VcpuCounterRows()) {
+    if (!row.of_x86) continue;
+    of_x86.emplace_back(row.name);
+    EXPECT_EQ(row.value(stats.vcpus, {}), 0u) << row.name;
+  }
+  EXPECT_THAT(
+      of_x86,
+      UnorderedElementsAre(
+          "mmu_shadow_pages", "mmu_shadow_zapped", "mmu_pte_write",
+          "mmu_pde_zapped", "mmu_flooded", "mmu_recycled", "mmu_cache_miss",
+          "mmu_unsync", "nx_lpage_splits", "max_mmu_rmap_size",
+          "max_mmu_page_hash_collisions", "shadow_page_limit", "pf_fast",
+          "pf_mmio_spte_created", "pf_guest", "invlpg"));
 }
 
 }  // namespace

@@ -370,11 +370,11 @@ class Vm {
   // The size of the pieces in which blocks are split ahead of the guest's
   // writes (ARM-20); 0: they are not, or the VM has no stage-2 tables.
   uint64_t eager_split_chunk_bytes() const;
-  // Sets it for the splits that begin from now on. KVM allows that only while
-  // the VM has no memslot, since its stock of tables has a fixed size; the
-  // stock of this MMU has none. INVALID_ARGUMENT INVALID_MMU_OPTION (EINVAL) if
-  // `bytes` is neither 0 nor the size of a page or block of the granule
-  // (ARM-21), or the VM has no stage-2 tables.
+  // Sets it. A running split takes it over when it next acquires mmu_lock. KVM
+  // allows that only while the VM has no memslot, since its stock of tables has
+  // a fixed size; the stock of this MMU has none. INVALID_ARGUMENT
+  // INVALID_MMU_OPTION (EINVAL) if `bytes` is neither 0 nor the size of a page
+  // or block of the granule (ARM-21), or the VM has no stage-2 tables.
   absl::Status SetEagerSplitChunk(uint64_t bytes);
 
   // --- Inspection ---

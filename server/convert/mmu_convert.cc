@@ -314,7 +314,8 @@ absl::StatusOr<uint64_t> ToEagerSplitChunk(int64_t bytes,
                                            absl::string_view field) {
   if (bytes >= 0) return static_cast<uint64_t>(bytes);
   return WrongValue(mmu::Reason::kInvalidMmuOption, field, bytes,
-                    "a size, not below 0");
+                    "0, which splits nothing ahead, or the size of a page or "
+                    "block of the granule (supported_block_bytes)");
 }
 
 absl::Status ApplyMmu(const v1::Vm& vm, absl::string_view field,

@@ -62,13 +62,13 @@ void Add(const std::string& name, v1::StatisticKind kind,
   statistic->set_value(static_cast<int64_t>(value));
 }
 
+// Whether the rows that count what only x86 has are left out.
 enum class OnStage2 : uint8_t { kNo, kYes };
 
 // The counters of the table that are listed.
 template <typename Snapshot>
 void AddRows(absl::Span<const mmu::CounterRow<Snapshot>> rows,
-             const Snapshot& snapshot, Statistics* out,
-             OnStage2 on_stage2 = OnStage2::kNo) {
+             const Snapshot& snapshot, OnStage2 on_stage2, Statistics* out) {
   for (const mmu::CounterRow<Snapshot>& row : rows) {
     if (row.in_statistics == mmu::InStatistics::kNo) continue;
     if (row.of_x86 && on_stage2 == OnStage2::kYes) continue;
@@ -77,10 +77,6 @@ void AddRows(absl::Span<const mmu::CounterRow<Snapshot>> rows,
           row.value(snapshot, index), out);
     });
   }
-}
-
-void AddVcpu(const mmu::VcpuStatsSnapshot& stats, Statistics* out) {
-  AddRows(mmu::VcpuCounterRows(), stats, out);
 }
 
 void Sort(Statistics* statistics) {
@@ -92,7 +88,8 @@ void Sort(Statistics* statistics) {
 
 // Adds the statistics of the whole process, which no VM's statistics contain.
 void AddProcess(Statistics* out) {
-  AddRows(mmu::ProcessCounterRows(), mmu::Vm::ProcessStats(), out);
+  AddRows(mmu::ProcessCounterRows(), mmu::Vm::ProcessStats(), OnStage2::kNo,
+          out);
   Sort(out);
 }
 
@@ -100,6 +97,8 @@ enum class PerVcpu : uint8_t { kNo, kYes };
 
 void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
   out->set_vm(vm.name());
+  const OnStage2 on_stage2 =
+      mmu::RunsOnStage2(vm.vm().config()) ? OnStage2::kYes : OnStage2::kNo;
   mmu::VmStatsSnapshot stats = vm.vm().Stats();
   if (per_vcpu == PerVcpu::kYes) {
     // The sum must equal the sum of the vCPUs listed below, so add up the same
@@ -110,13 +109,14 @@ void Describe(const ManagedVm& vm, PerVcpu per_vcpu, v1::VmMmuStats* out) {
       stats.vcpus.Add(vcpus[i]);
       v1::VcpuMmuStats* vcpu = out->add_vcpus();
       vcpu->set_vcpu(static_cast<int32_t>(i));
-      AddVcpu(vcpus[i], vcpu->mutable_statistics());
+      AddRows(mmu::VcpuCounterRows(), vcpus[i], on_stage2,
+              vcpu->mutable_statistics());
       Sort(vcpu->mutable_statistics());
     }
   }
-  AddRows(mmu::VmCounterRows(), stats, out->mutable_statistics(),
-          mmu::RunsOnStage2(vm.vm().config()) ? OnStage2::kYes : OnStage2::kNo);
-  AddVcpu(stats.vcpus, out->mutable_statistics());
+  AddRows(mmu::VmCounterRows(), stats, on_stage2, out->mutable_statistics());
+  AddRows(mmu::VcpuCounterRows(), stats.vcpus, on_stage2,
+          out->mutable_statistics());
   Sort(out->mutable_statistics());
 }
 

@@ -168,6 +168,39 @@ class CompareTest(unittest.TestCase):
             self.assertLess(row["faults"]["fixed_count"], PAGES / 5)
             self.assertEqual(row["stalls"]["time_by_cause"]["split"], "0s")
 
+    def test_on_stage_2_every_combination_is_run_and_pays_for_its_blocks(self):
+        with Daemon() as daemon:
+            document = self.compare(daemon, "--mmu", "stage2", *SMALL,
+                                    "--vcpus", "1,4",
+                                    "--write-fraction", "1.0,0.1")
+        rows = {(row["vcpu_count"], row["write_fraction"], row["policy"]): row
+                for row in document["results"]}
+        guests = [(vcpus, writes) for vcpus in (1, 4) for writes in (1.0, 0.1)]
+        self.assertEqual(list(rows), [
+            (*guest, policy) for guest in guests
+            for policy in ("lazy", "eager", "throttled")])
+        for row in rows.values():
+            # Each block is broken once, which takes an invalidation of stage 2
+            # and one of stage 1.
+            self.assertGreaterEqual(row["tlbi_count"], 2 * HUGE_PAGES)
+            self.assertEqual(row["huge_pages"]["after"]["pages_2m_count"], 0)
+            self.assertIs(row["dirty"]["all_written"], True, row)
+        for guest in guests:
+            lazy, eager = (rows[(*guest, policy)]
+                           for policy in ("lazy", "eager"))
+            self.assertEqual(counts(lazy["huge_pages"]["split_by_faults"]),
+                             (HUGE_PAGES, 0), guest)
+            faults = {policy: row["faults"]["fixed_count"]
+                      for policy, row in (("lazy", lazy), ("eager", eager))}
+            if guest[1] == 1.0:
+                # The first write to each page faults under either policy.
+                for count in faults.values():
+                    self.assertGreaterEqual(count, PAGES, guest)
+            else:
+                # With the blocks split ahead, only writes fault.
+                self.assertLess(faults["eager"], faults["lazy"], guest)
+                self.assertGreater(faults["lazy"], PAGES / 2, guest)
+
     def test_the_page_is_a_file_with_the_numbers_of_the_tables(self):
         with Daemon() as daemon:
             path = daemon.folder / "compare.html"

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/dirty_log_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
@@ -24,29 +25,53 @@ Metrics Scrape(const Daemon& daemon) {
   return metrics.value_or(Metrics());
 }
 
-Guest RingGuest(Daemon& daemon, int vcpus) {
-  v1::CreateVmRequest request;
-  request.set_vm_id("alpha");
-  request.mutable_vm()->mutable_tdp();
-  request.mutable_vm()->set_vcpu_count(vcpus);
-  request.mutable_vm()->set_dirty_ring_entries(kEntries);
-  *request.mutable_vm()->add_memslots() =
-      MakeSlot(kSize, v1::MEMORY_BACKING_MEMFD, v1::PAGE_SIZE_2M);
-  const auto response =
-      daemon.client().Must(&v1::VmService::Stub::CreateVm, request);
-  EXPECT_EQ(response.vm().dirty_ring_entries(), kEntries);
-  return Guest(daemon.client(), "vms/alpha");
+// A guest on the MMU that `mmu`, a field of Vm in text form, chooses.
+Guest RingGuest(const Daemon& daemon, int vcpus,
+                const std::string& mmu = "tdp {}") {
+  const RawResult made = daemon.client().CallText(
+      "mmud.v1.VmService/CreateVm",
+      absl::StrCat("vm_id: 'alpha' vm { ", mmu, " vcpu_count: ", vcpus,
+                   " dirty_ring_entries: ", kEntries,
+                   " memslots { size_bytes: ", kSize,
+                   " backing: MEMORY_BACKING_MEMFD "
+                   "host_page_size: PAGE_SIZE_2M } }"));
+  EXPECT_TRUE(made.status.ok()) << made.status.error_message();
+  const Guest guest(daemon.client(), "vms/alpha");
+  EXPECT_EQ(guest.Get().dirty_ring_entries(), kEntries);
+  return guest;
 }
 
-TEST(DirtyRingTest, AMigrationWithRingsCopiesEveryPage) {
-  Daemon daemon;
-  const Guest guest = RingGuest(daemon, /*vcpus=*/2);
+struct Mmu {
+  const char* name;
+  const char* field;      // of Vm, in text form
+  int64_t granule_pages;  // that one write makes dirty
+};
+
+class DirtyRingMmuTest : public ::testing::TestWithParam<Mmu> {
+ protected:
+  Guest MakeGuest(int vcpus) const {
+    return RingGuest(daemon_, vcpus, GetParam().field);
+  }
+
+  const Daemon daemon_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Mmus, DirtyRingMmuTest,
+    ::testing::Values(Mmu{"Tdp", "tdp {}", 1},
+                      Mmu{"Stage2Granule4K", "stage2 {}", 1},
+                      Mmu{"Stage2Granule64K", "stage2 { granule_bytes: 65536 }",
+                          16}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST_P(DirtyRingMmuTest, AMigrationWithRingsCopiesEveryPage) {
+  const Guest guest = MakeGuest(/*vcpus=*/2);
   EXPECT_EQ(guest.StartDirtyLog().dirty_log().mode(), v1::DIRTY_LOG_MODE_RING);
   std::string copy(static_cast<size_t>(kSize), '\0');
   guest.StartRandomWrites(7);
   // A vCPU whose ring is full waits until a round resets the ring.
   const auto full_exits = [&] {
-    return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total");
+    return Scrape(daemon_).Value("mmud_dirty_ring_full_exits_total");
   };
   ASSERT_TRUE(Eventually([&] { return full_exits() >= 2; }));
   const auto round = [&] {
@@ -67,43 +92,46 @@ TEST(DirtyRingTest, AMigrationWithRingsCopiesEveryPage) {
   EXPECT_EQ(guest.Audit(), "");
 }
 
-TEST(DirtyRingTest, WhatADeadClientSealedComesAgain) {
-  Daemon daemon;
-  const Guest guest = RingGuest(daemon, /*vcpus=*/1);
+TEST_P(DirtyRingMmuTest, WhatADeadClientSealedComesAgain) {
+  const Guest guest = MakeGuest(/*vcpus=*/1);
   guest.StartDirtyLog();
   guest.WritePages(100);
+  // Each of the granules is dirty as a whole.
+  const int64_t granule = GetParam().granule_pages;
+  const int64_t dirty = (100 + granule - 1) / granule * granule;
   v1::SealDirtyLogRequest seal;
   seal.set_vm(guest.name());
   seal.set_owner_token(kOwnerToken);
-  daemon.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
-  EXPECT_EQ(Scrape(daemon).Value("mmud_dirty_ring_used_entries"), 100);
+  daemon_.client().Must(&v1::DirtyLogService::Stub::SealDirtyLog, seal);
+  EXPECT_EQ(Scrape(daemon_).Value("mmud_dirty_ring_used_entries"), dirty);
   const Harvest again = guest.Seal();
-  EXPECT_EQ(again.merged_page_count, 100);
-  EXPECT_EQ(again.pages.size(), 100u);
+  EXPECT_EQ(again.merged_page_count, dirty);
+  EXPECT_EQ(again.pages.size(), static_cast<size_t>(dirty));
   EXPECT_TRUE(guest.Clear(again.epoch, again.pages).status.ok());
-  EXPECT_EQ(Scrape(daemon).Value("mmud_dirty_ring_used_entries"), 0);
+  EXPECT_EQ(Scrape(daemon_).Value("mmud_dirty_ring_used_entries"), 0);
   EXPECT_TRUE(guest.Seal().pages.empty());
 }
 
-TEST(DirtyRingTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
-  Daemon daemon;
-  const Guest guest = RingGuest(daemon, /*vcpus=*/2);
+TEST_P(DirtyRingMmuTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
+  const Guest guest = MakeGuest(/*vcpus=*/2);
   guest.StartDirtyLog();
-  EXPECT_EQ(Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}"), 0);
+  EXPECT_EQ(Scrape(daemon_).Value("mmud_vcpus_waiting{cause=\"ring_full\"}"),
+            0);
   guest.StartRandomWrites(7);
   // No owner harvests, so both vCPUs wait until this test ends.
   ASSERT_TRUE(Eventually([&] {
-    return Scrape(daemon).Value("mmud_vcpus_waiting{cause=\"ring_full\"}") == 2;
+    return Scrape(daemon_).Value("mmud_vcpus_waiting{cause=\"ring_full\"}") ==
+           2;
   }));
   EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_RING_FULL);
   const std::string total =
       "mmud_vcpu_stall_seconds_total{cause=\"ring_full\"}";
   const std::string of_vm =
       "mmud_vm_vcpu_stall_seconds_total{cause=\"ring_full\",vm=\"vms/alpha\"}";
-  const Metrics before = Scrape(daemon);
+  const Metrics before = Scrape(daemon_);
   EXPECT_GT(before.Value(total), 0);
   EXPECT_GT(before.Value(of_vm), 0);
-  const Metrics after = Scrape(daemon);
+  const Metrics after = Scrape(daemon_);
   EXPECT_GT(after.Value(total), before.Value(total));
   EXPECT_GT(after.Value(of_vm), before.Value(of_vm));
 
@@ -113,8 +141,8 @@ TEST(DirtyRingTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
   request.set_per_vcpu(true);
   v1::DirtyRate rate;
   ASSERT_TRUE(Eventually([&] {
-    const auto result =
-        daemon.client().Call(&v1::DirtyLogService::Stub::GetDirtyRate, request);
+    const auto result = daemon_.client().Call(
+        &v1::DirtyLogService::Stub::GetDirtyRate, request);
     if (result.status.ok()) rate = result.response.rates(0);
     return result.status.ok() && rate.unique_pages_per_second() == 0;
   }));
@@ -126,23 +154,22 @@ TEST(DirtyRingTest, AVcpuThatWaitsForRoomIsSeenWhileItWaits) {
   EXPECT_EQ(guest.Get().vcpu_state(), v1::VCPU_STATE_IDLE);
 }
 
-TEST(DirtyRingTest, AFullRingEndsWithTheLog) {
-  Daemon daemon;
-  const Guest guest = RingGuest(daemon, /*vcpus=*/1);
+TEST_P(DirtyRingMmuTest, AFullRingEndsWithTheLog) {
+  const Guest guest = MakeGuest(/*vcpus=*/1);
   guest.StartDirtyLog();
   guest.StartRandomWrites(7);
   ASSERT_TRUE(Eventually([&] {
-    return Scrape(daemon).Value("mmud_dirty_ring_full_exits_total") > 0;
+    return Scrape(daemon_).Value("mmud_dirty_ring_full_exits_total") > 0;
   }));
   // The vCPU waits, so it causes no faults until the log is stopped.
-  const double faults = Scrape(daemon).Sum("mmud_page_faults_total");
+  const double faults = Scrape(daemon_).Sum("mmud_page_faults_total");
   v1::StopDirtyLogRequest stop;
   stop.set_vm(guest.name());
   stop.set_owner_token(kOwnerToken);
   stop.set_discard_undelivered(true);
-  daemon.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
+  daemon_.client().Must(&v1::DirtyLogService::Stub::StopDirtyLog, stop);
   EXPECT_TRUE(Eventually([&] {
-    return Scrape(daemon).Sum("mmud_page_faults_total") > faults;
+    return Scrape(daemon_).Sum("mmud_page_faults_total") > faults;
   })) << "the guest goes on";
   guest.StopWorkload();
 }

@@ -1,5 +1,7 @@
 #include "tests/integration/vm_error_cases.h"
 
+#include <cstdint>
+
 #include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
 
@@ -22,6 +24,26 @@ std::string FinishSplit(const TestClient& client, const Guest& guest) {
   const std::string name = guest.StartSplit(v1::SplitHugePagesRequest());
   client.WaitDone(name);
   return name;
+}
+
+// Creates a VM on stage-2 tables and returns its name.
+std::string MakeStage2Vm(const TestClient& client, int64_t granule_bytes) {
+  v1::CreateVmRequest request;
+  request.set_vm_id("arm");
+  request.mutable_vm()->mutable_stage2()->set_granule_bytes(granule_bytes);
+  return client.Must(&v1::VmService::Stub::CreateVm, request).vm().name();
+}
+
+std::string Make4KVm(const TestClient& client, const Guest&) {
+  return MakeStage2Vm(client, 4096);
+}
+
+std::string Make16KVm(const TestClient& client, const Guest&) {
+  return MakeStage2Vm(client, 16384);
+}
+
+std::string Make64KVm(const TestClient& client, const Guest&) {
+  return MakeStage2Vm(client, 65536);
 }
 
 std::string UseRequestId(const TestClient& client, const Guest& guest) {
@@ -227,6 +249,14 @@ const std::vector<ErrorCase>& VmErrorCases() {
        "vm_id: 'other' vm { stage2 { hardware_dirty_state: FEATURE_ON } }",
        "vm.stage2.hardware_dirty_state", "Access flag"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { dirty_ring_entries: 1024 stage2 { "
+       "hardware_access_flag: FEATURE_ON hardware_dirty_state: FEATURE_ON } }",
+       "vm.stage2.hardware_dirty_state", "of 1024 entries"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
+       "vm_id: 'other' vm { stage2 { granule_bytes: 65536 "
+       "eager_split_chunk_bytes: 2097152 } }",
+       "vm.stage2.eager_split_chunk_bytes", "is 2097152"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
        "vm_id: 'other' vm { stage2 {} guest_paging {} }", "vm.guest_paging",
        "guest's tables"},
       {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/CreateVm",
@@ -380,6 +410,34 @@ const std::vector<ErrorCase>& VmErrorCases() {
        "vm { name: '$0' stage2 { eager_split_chunk_bytes: 4096 } } "
        "update_mask { paths: 'stage2.eager_split_chunk_bytes' }",
        "vm.stage2.eager_split_chunk_bytes", "stage-2"},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$1' stage2 { eager_split_chunk_bytes: -1 } } "
+       "update_mask { paths: 'stage2.eager_split_chunk_bytes' }",
+       "vm.stage2.eager_split_chunk_bytes",
+       "is -1; it must be 0, which splits nothing ahead, or the size of a "
+       "page or block of the granule",
+       Make4KVm},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$1' stage2 { eager_split_chunk_bytes: 3145728 } } "
+       "update_mask { paths: 'stage2.eager_split_chunk_bytes' }",
+       "vm.stage2.eager_split_chunk_bytes",
+       "is 3145728; with granules of 4 KiB it must be 0, which splits nothing "
+       "ahead, or the size of a page or block, 4096, 2097152, 1073741824",
+       Make4KVm},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$1' stage2 { eager_split_chunk_bytes: 4096 } } "
+       "update_mask { paths: 'stage2.eager_split_chunk_bytes' }",
+       "vm.stage2.eager_split_chunk_bytes",
+       "is 4096; with granules of 16 KiB it must be 0, which splits nothing "
+       "ahead, or the size of a page or block, 16384, 33554432",
+       Make16KVm},
+      {"INVALID_MMU_OPTION", kInvalid, "mmud.v1.VmService/UpdateVm",
+       "vm { name: '$1' stage2 { eager_split_chunk_bytes: 2097152 } } "
+       "update_mask { paths: 'stage2.eager_split_chunk_bytes' }",
+       "vm.stage2.eager_split_chunk_bytes",
+       "is 2097152; with granules of 64 KiB it must be 0, which splits nothing "
+       "ahead, or the size of a page or block, 65536, 536870912",
+       Make64KVm},
       {"INVALID_UPDATE_MASK", kInvalid, "mmud.v1.VmService/UpdateVm",
        "vm { name: '$0' shadow_page_limit: 100 } update_mask { "
        "paths: 'shadow_page_limit' paths: 'stage2.eager_split_chunk_bytes' }",

@@ -164,6 +164,8 @@ TEST_P(Stage1WalkTest, FaultsOnTheTablesPageFirst) {
 
 // A walk that would write to read-only memory is an abort in the guest, in
 // which stage 2 has no part.
+// The rows without AF are those of the other test: to stage 2 the access of a
+// walk is one like any other.
 INSTANTIATE_TEST_SUITE_P(
     All, Stage1WalkTest,
     ::testing::Combine(::testing::Values(4096u, 16384u, 65536u),

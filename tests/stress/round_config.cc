@@ -69,7 +69,8 @@ TlbOptions ChooseTlb(uint64_t seed) {
 }
 
 // As ChooseTlb.
-void ChooseStage2(uint64_t seed, RoundConfig* config) {
+void ChooseStage2(uint64_t seed, const RoundChoices& choices,
+                  RoundConfig* config) {
   std::mt19937_64 random(~seed ^ 0x737461676532);
   config->format = EntryFormat::kEpt;
   config->ad_bits = true;
@@ -79,8 +80,10 @@ void ChooseStage2(uint64_t seed, RoundConfig* config) {
   config->slot_zap = VmConfig::SlotZap::kAll;
   Stage2Config& stage2 = config->stage2;
   constexpr std::array<uint32_t, 3> kGranules = {4096, 16384, 65536};
-  stage2.granule_bytes = kGranules[random() % 3];
-  stage2.bbm_level = random() % 2 == 0 ? 0 : 2;
+  const uint32_t granule = kGranules[random() % 3];
+  stage2.granule_bytes = choices.granule_bytes.value_or(granule);
+  const int bbm_level = random() % 2 == 0 ? 0 : 2;
+  stage2.bbm_level = choices.bbm_level.value_or(bbm_level);
   const std::vector<uint64_t> sizes = Stage2LeafSizes(stage2.granule_bytes);
   const uint64_t chunk = random() % (sizes.size() + 1);
   stage2.eager_split_chunk_bytes = chunk == 0 ? 0 : sizes[chunk - 1];
@@ -94,6 +97,11 @@ void ChooseStage2(uint64_t seed, RoundConfig* config) {
   // No block of the larger granules fits into 2 MiB.
   if (stage2.granule_bytes != 4096 && config->host_page_level == Level::k2M) {
     config->host_page_level = Level::k1G;
+  }
+  // There 1 GiB is split into pages. An unmap of it page by page would wait for
+  // all vCPUs ten thousands of times, longer than the round.
+  if (stage2.granule_bytes != 4096 && config->host_page_level == Level::k1G) {
+    stage2.tlbi_range = Stage2Config::TlbiRange::kYes;
   }
 }
 
@@ -153,7 +161,7 @@ std::string DescribeGuest(const RoundConfig& config) {
 }  // namespace
 
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
-                        absl::optional<MmuMode> mmu, absl::optional<Smp> smp) {
+                        const RoundChoices& choices) {
   std::mt19937_64 random(seed);
   RoundConfig config;
   config.seed = seed;
@@ -173,11 +181,11 @@ RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
   constexpr std::array<MmuMode, 6> kMmus = {
       MmuMode::kTdp,    MmuMode::kShadow, MmuMode::kNested,
       MmuMode::kStage2, MmuMode::kTdp,    MmuMode::kTdpShadow};
-  config.mmu = mmu.value_or(kMmus[seed % kMmus.size()]);
+  config.mmu = choices.mmu.value_or(kMmus[seed % kMmus.size()]);
   if (config.mmu == MmuMode::kStage2) {
-    ChooseStage2(seed, &config);
+    ChooseStage2(seed, choices, &config);
   } else if (config.mmu != MmuMode::kTdp) {
-    ChooseGuestPaging(random, smp, &config);
+    ChooseGuestPaging(random, choices.smp, &config);
   }
   if (config.format == EntryFormat::kNpt) config.ad_bits = true;
   config.pml =

@@ -79,11 +79,25 @@ struct RoundConfig {
   bool has_huge_range() const {
     return host_page_level == Level::k1G && !has_programs();
   }
+  // No other slot has room for a block of the granule.
+  bool only_huge_range_has_blocks() const {
+    return has_huge_range() && host_pages() != 1;
+  }
 };
-// A configuration that depends only on the arguments. The seed decides what
-// they leave open.
+
+// What the caller chooses of a round. The seed decides what is left open. A
+// value.
+struct RoundChoices {
+  absl::optional<MmuMode> mmu;
+  absl::optional<Smp> smp;
+  // With MmuMode::kStage2.
+  absl::optional<uint32_t> granule_bytes;
+  absl::optional<int> bbm_level;
+};
+
+// A configuration that depends only on the arguments.
 RoundConfig RandomRound(uint64_t seed, absl::Duration duration,
-                        absl::optional<MmuMode> mmu, absl::optional<Smp> smp);
+                        const RoundChoices& choices);
 std::string Describe(const RoundConfig& config);
 
 }  // namespace mmu::stress

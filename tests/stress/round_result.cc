@@ -57,6 +57,15 @@ void NestedResult::Add(const NestedResult& other) {
   tables_freed += other.tables_freed;
 }
 
+void Stage2Result::Add(const Stage2Result& other) {
+  conflict_aborts += other.conflict_aborts;
+  split_by_faults += other.split_by_faults;
+  split_eagerly += other.split_eagerly;
+  split_for_clears += other.split_for_clears;
+  split_on_request += other.split_on_request;
+  recovered += other.recovered;
+}
+
 void RoundResult::Add(const RoundResult& other) {
   if (violation.empty()) violation = other.violation;
   for (int i = 0; i < kOperations; ++i) done[i] += other.done[i];
@@ -74,6 +83,7 @@ void RoundResult::Add(const RoundResult& other) {
   nested_recycled += other.nested_recycled;
   nested_unlinked += other.nested_unlinked;
   nested.Add(other.nested);
+  stage2.Add(other.stage2);
   moved.Add(other.moved);
 }
 

@@ -50,6 +50,19 @@ struct NestedResult {
   void Add(const NestedResult& other);
 };
 
+// Of the stage-2 MMU.
+struct Stage2Result {
+  uint64_t conflict_aborts = 0;  // FEAT_BBM level 2
+  // Blocks that were split, by what made it necessary.
+  uint64_t split_by_faults = 0;
+  uint64_t split_eagerly = 0;
+  uint64_t split_for_clears = 0;
+  uint64_t split_on_request = 0;
+  uint64_t recovered = 0;  // blocks for which way was made
+
+  void Add(const Stage2Result& other);
+};
+
 struct RoundResult {
   std::string violation;  // empty if there is none
   std::array<uint64_t, kOperations> done{};
@@ -70,6 +83,7 @@ struct RoundResult {
   uint64_t nested_recycled = 0;
   uint64_t nested_unlinked = 0;
   NestedResult nested;
+  Stage2Result stage2;
   MovedCounters moved;
 
   void Add(const RoundResult& other);

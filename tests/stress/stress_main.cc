@@ -10,6 +10,7 @@
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
@@ -48,6 +49,12 @@ ABSL_FLAG(std::string, smp, "",
           "yes: one kernel (--mmu=shadow) or one L1 hypervisor (--mmu=nested) "
           "runs on all vCPUs. no: each vCPU has its own. Empty: as the seed "
           "says.");
+ABSL_FLAG(std::string, granule_bytes, "",
+          "4096, 16384 or 65536: the granule of stage-2 tables. Empty: as the "
+          "seed says.");
+ABSL_FLAG(std::string, bbm_level, "",
+          "0 or 2: the FEAT_BBM level of a processor with stage-2 tables. "
+          "Empty: as the seed says.");
 ABSL_FLAG(bool, skip_unsync, false,
           "In each migration let one table of a guest become writable without "
           "a note that its shadow page is unsync, to see that it is noticed.");
@@ -77,27 +84,55 @@ bool ParseFlushReason(const std::string& name,
   return false;
 }
 
-// Makes the round of `seed` with the values of the flags. Returns false if a
-// flag is wrong.
-bool MakeConfig(uint64_t seed, RoundConfig* config) {
+// Reads a flag that is empty or one of some numbers. Returns false if it is
+// neither.
+template <typename Number>
+bool ParseOneOf(const char* flag, const std::string& text,
+                const std::vector<Number>& numbers,
+                absl::optional<Number>* chosen) {
+  if (text.empty()) return true;
+  for (const Number number : numbers) {
+    if (absl::StrCat(number) != text) continue;
+    *chosen = number;
+    return true;
+  }
+  std::fprintf(stderr, "--%s=%s: give one of %s\n", flag, text.c_str(),
+               absl::StrJoin(numbers, ", ").c_str());
+  return false;
+}
+
+// Reads the flags that choose a part of each round. Returns false if one is
+// wrong.
+bool ParseChoices(RoundChoices* choices) {
   const std::string mmu = absl::GetFlag(FLAGS_mmu);
-  const absl::optional<MmuMode> mode = testing::ParseMmuMode(mmu);
-  if (!mmu.empty() && !mode.has_value()) {
+  choices->mmu = testing::ParseMmuMode(mmu);
+  if (!mmu.empty() && !choices->mmu.has_value()) {
     std::fprintf(stderr,
                  "--mmu=%s: give tdp, tdp_shadow, shadow, nested or stage2\n",
                  mmu.c_str());
     return false;
   }
-  absl::optional<Smp> smp;
-  const std::string smp_flag = absl::GetFlag(FLAGS_smp);
-  if (smp_flag == "yes") smp = Smp::kYes;
-  if (smp_flag == "no") smp = Smp::kNo;
-  if (!smp_flag.empty() && !smp.has_value()) {
-    std::fprintf(stderr, "--smp=%s: give yes or no\n", smp_flag.c_str());
+  const std::string smp = absl::GetFlag(FLAGS_smp);
+  if (smp == "yes") choices->smp = Smp::kYes;
+  if (smp == "no") choices->smp = Smp::kNo;
+  if (!smp.empty() && !choices->smp.has_value()) {
+    std::fprintf(stderr, "--smp=%s: give yes or no\n", smp.c_str());
     return false;
   }
+  return ParseOneOf<uint32_t>("granule_bytes",
+                              absl::GetFlag(FLAGS_granule_bytes),
+                              {4096, 16384, 65536}, &choices->granule_bytes) &&
+         ParseOneOf<int>("bbm_level", absl::GetFlag(FLAGS_bbm_level), {0, 2},
+                         &choices->bbm_level);
+}
+
+// Makes the round of `seed` with the values of the flags. Returns false if a
+// flag is wrong.
+bool MakeConfig(uint64_t seed, RoundConfig* config) {
+  RoundChoices choices;
+  if (!ParseChoices(&choices)) return false;
   *config = RandomRound(
-      seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), mode, smp);
+      seed, absl::Seconds(1) * absl::GetFlag(FLAGS_round_seconds), choices);
   config->skip_unsync = absl::GetFlag(FLAGS_skip_unsync);
   config->skip_invvpid = absl::GetFlag(FLAGS_skip_invvpid);
   config->drop_mark = absl::GetFlag(FLAGS_drop_mark);
@@ -151,6 +186,12 @@ void PrintSummary(int64_t rounds, const RoundResult& sum) {
       sum.nested_zapped, sum.nested_recycled, sum.nested_unlinked,
       sum.nested.tables_freed, sum.nested.kept_roots, sum.nested.missed_roots,
       sum.nested.invalidations, sum.nested.interrupts, sum.nested.arrivals);
+  std::printf(
+      "stage 2: %lu TLB conflict aborts, %lu blocks split by faults, %lu "
+      "eagerly, %lu for clears, %lu on request, %lu blocks recovered\n",
+      sum.stage2.conflict_aborts, sum.stage2.split_by_faults,
+      sum.stage2.split_eagerly, sum.stage2.split_for_clears,
+      sum.stage2.split_on_request, sum.stage2.recovered);
   const std::vector<std::string> unmoved = sum.moved.Unmoved();
   std::printf("counters that did not move: %s\n",
               unmoved.empty() ? "none" : absl::StrJoin(unmoved, ", ").c_str());

@@ -86,6 +86,7 @@ class Round {
             stats.mmu_recycled - recycled_by_changes_.load();
         result_.nested_unlinked = stats.mmu_pde_zapped;
       }
+      if (config_.mmu == MmuMode::kStage2) result_.stage2 = OfStage2(stats);
       for (const VcpuStatsSnapshot& vcpu : vm_->VcpuStats()) {
         result_.faults += vcpu.pf_taken;
       }
@@ -114,6 +115,19 @@ class Round {
     }
   }
 
+  static Stage2Result OfStage2(const VmStatsSnapshot& stats) {
+    const auto splits = [&stats](SplitTrigger trigger) {
+      return stats.Splits(Level::k2M, trigger) +
+             stats.Splits(Level::k1G, trigger);
+    };
+    return {.conflict_aborts = stats.vcpus.tlb_conflict_aborts,
+            .split_by_faults = splits(SplitTrigger::kFault),
+            .split_eagerly = splits(SplitTrigger::kEager),
+            .split_for_clears = splits(SplitTrigger::kClear),
+            .split_on_request = splits(SplitTrigger::kRequest),
+            .recovered = stats.recoveries[0] + stats.recoveries[1]};
+  }
+
   // Guests that write whole pages, such as tables, leave these pages alone.
   GfnRange DevicePages() const {
     const Gfn end(kMigratedPages);
@@ -124,6 +138,7 @@ class Round {
     const GuestSpaces spaces = {
         .stable = GfnRange::Of(Gfn(0), kMigratedPages + kOtherPages),
         .huge = config_.has_huge_range() ? kHugeRange : GfnRange(),
+        .huge_every = config_.only_huge_range_has_blocks() ? 4u : 32u,
         .changing = &regions_};
     std::unique_ptr<GuestThreads> guest;
     NestedGuest* nested = nullptr;
@@ -220,8 +235,7 @@ class Round {
             ? (random() % 2 == 0 ? SplitPolicy::kOnClear : SplitPolicy::kNone)
             : (random() % 2 == 0 ? SplitPolicy::kEager : SplitPolicy::kNone);
     // The pages of 1 GiB of the host are then blocks of stage 2.
-    if (config_.has_huge_range() && config_.host_pages() != 1 &&
-        random() % 2 == 0) {
+    if (config_.only_huge_range_has_blocks() && random() % 2 == 0) {
       config.slots.push_back(kHugeSlot);
     }
     SkipFlushOf(FlushReason::kWriteProtect);
@@ -413,7 +427,7 @@ class Round {
         return config_.mmu == MmuMode::kStage2 ? ChangeChunk(random)
                                                : ChangeLimit(random);
       default:
-        return ClearOther();
+        return ClearOther(random);
     }
   }
 
@@ -447,9 +461,10 @@ class Round {
     request.ranges = {range};
     request.order =
         random() % 2 == 0 ? SplitOrder::kAscending : SplitOrder::kDescending;
-    // 1 GiB of small pages would take the whole round.
-    request.target =
-        range == kHugeRange || random() % 4 == 0 ? Level::k2M : Level::k4K;
+    // 1 GiB of pages of 4 KiB would take the whole round.
+    const bool blocks_only =
+        range == kHugeRange && !config_.only_huge_range_has_blocks();
+    request.target = blocks_only || random() % 4 == 0 ? Level::k2M : Level::k4K;
     request.throttle = RandomThrottle(random);
     const absl::StatusOr<std::shared_ptr<SplitJob>> job =
         SplitJob::Create(vm_->state(), request);
@@ -658,12 +673,19 @@ class Round {
   }
 
   // The owner clears a slot that is not migrated, during its own harvest.
-  void ClearOther() {
+  void ClearOther(std::mt19937_64& random) {
     const absl::optional<DirtyLogView> log = vm_->FindDirtyLog();
     if (!log.has_value()) return;
     const std::vector<uint64_t> all(kOtherPages / 64, ~uint64_t{0});
     static_cast<void>(vm_->ClearDirtyLog(Owner(), 1, log->state.sealed_epoch, 0,
                                          kOtherPages, all, nullptr));
+    if (config_.only_huge_range_has_blocks()) {
+      // A word of pages, whose block is split for it.
+      const uint64_t first = random() % (kHugeRange.pages() / 64) * 64;
+      static_cast<void>(vm_->ClearDirtyLog(Owner(), kHugeSlot,
+                                           log->state.sealed_epoch, first, 64,
+                                           {~uint64_t{0}}, nullptr));
+    }
     Count(Operation::kClearOther);
   }
 

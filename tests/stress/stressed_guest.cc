@@ -170,7 +170,7 @@ bool StressedGuest::StepStable(int index, uint64_t dice,
   // Half of the accesses go to a sixteenth of the pages.
   uint64_t page = random() % spaces_.stable.pages();
   if (dice % 2 == 0) page /= 16;
-  if (!spaces_.huge.empty() && dice / 64 % 32 == 0) {
+  if (!spaces_.huge.empty() && dice / 64 % spaces_.huge_every == 0) {
     page = spaces_.stable.pages() + page % kUsedOfHuge;
   }
   const Gpa base = ToGpa(GfnOf(page));

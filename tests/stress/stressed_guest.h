@@ -30,8 +30,9 @@ namespace mmu::stress {
 
 // The memory that the guest accesses.
 struct GuestSpaces {
-  GfnRange stable;  // its contents are never taken away
-  GfnRange huge;    // as stable; some of its pages are accessed now and then
+  GfnRange stable;           // its contents are never taken away
+  GfnRange huge;             // as stable; some of its pages are accessed, too
+  uint64_t huge_every = 32;  // of so many accesses to the stable memory one
   const ChangingRegions* changing = nullptr;  // slots come and go here
 };
 

@@ -92,15 +92,16 @@ absl::Status CheckDirtyState(const VmConfig& config) {
   }
   if (stage2.access_flag == Stage2Config::AccessFlag::kByFault) {
     return Invalid("stage2.dirty_state",
-                   "stage2.dirty_state is by hardware, which no processor has "
-                   "without the Access flag by hardware; switch that on, too");
+                   "the dirty state is kept by hardware, which no processor "
+                   "does without the Access flag by hardware; switch that on, "
+                   "too");
   }
   if (config.dirty_ring_entries != 0) {
     return Invalid(
         "stage2.dirty_state",
-        Format("stage2.dirty_state is by hardware, and the VM has dirty rings "
-               "of %d entries; a write that the hardware notes adds no entry "
-               "to a ring; leave one of them out",
+        Format("the dirty state is kept by hardware, and the VM has dirty "
+               "rings of %d entries; a write that the hardware notes adds no "
+               "entry to a ring; leave one of them out",
                config.dirty_ring_entries));
   }
   return absl::OkStatus();

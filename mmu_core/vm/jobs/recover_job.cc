@@ -36,6 +36,15 @@ bool Paces(const Throttle& throttle) {
          throttle.max_vcpu_stall_ratio > 0;
 }
 
+// What a GiB can become, from the sum of its pieces: one page if any piece said
+// so. Then its 2 MiB pages do not count.
+RecoverOutcome OfGib(const RecoverOutcome& of_pieces) {
+  if (of_pieces.to_1g_count == 0) return of_pieces;
+  RecoverOutcome one;
+  one.to_1g_count = 1;
+  return one;
+}
+
 }  // namespace
 
 void RecoverJob::AddPieces(const GfnRange& range, uint64_t pages,
@@ -96,15 +105,14 @@ RecoverJob::RecoverJob(VmCore& vm, const std::vector<GfnRange>& ranges,
 }
 
 absl::Status RecoverJob::Run() {
-  // The 2 MiB pages of a GiB, which do not count if the GiB becomes one page.
-  uint64_t of_gib = 0;
+  RecoverOutcome of_pieces;  // of the current GiB
   for (size_t i = 0; i < pieces_.size(); ++i) {
     const Piece& piece = pieces_[i];
     {
       MutexLock lock(mu_);
       if (stop_) {
         progress_.cancelled = true;
-        progress_.recovered.to_2m_count += of_gib;
+        progress_.recovered += OfGib(of_pieces);
         return absl::OkStatus();
       }
     }
@@ -112,7 +120,11 @@ absl::Status RecoverJob::Run() {
     const int64_t stalled = StallNanos();
     const absl::StatusOr<RecoverOutcome> recovered =
         RecoverHugePages(vm_, {piece.range}, &cost, throttle_.max_lock_hold);
-    if (!recovered.ok()) return recovered.status();
+    if (!recovered.ok()) {
+      MutexLock lock(mu_);
+      progress_.recovered += OfGib(of_pieces);
+      return recovered.status();
+    }
     const ThrottlePause pause =
         PauseAfter({.bytes = piece.bytes,
                     .tlb_flushes = cost.tlb_flush_count,
@@ -124,13 +136,14 @@ absl::Status RecoverJob::Run() {
       MutexLock lock(mu_);
       progress_.done_bytes += piece.bytes;
       progress_.cost.Add(cost);
-      progress_.recovered.to_1g_count += recovered->to_1g_count;
-      of_gib += recovered->to_2m_count;
-      if (piece.part != Piece::Part::kOfGib) {
-        const bool is_one_page =
-            piece.part == Piece::Part::kGib && recovered->to_1g_count > 0;
-        if (!is_one_page) progress_.recovered.to_2m_count += of_gib;
-        of_gib = 0;
+      if (piece.part == Piece::Part::kAlone) {
+        progress_.recovered += *recovered;
+      } else {
+        of_pieces += *recovered;
+        if (piece.part == Piece::Part::kGib) {
+          progress_.recovered += OfGib(of_pieces);
+          of_pieces = {};
+        }
       }
     }
     // No pause after the last piece.

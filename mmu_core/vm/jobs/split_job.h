@@ -1,11 +1,11 @@
 // Splitting huge pages ahead of the guest's writes, at a bounded pace.
 //
 // A job processes its ranges chunk by chunk. Each chunk takes mmu_lock for
-// read, splits until the chunk is done or `max_lock_hold` is used up, and
-// releases the lock. Between chunks the job waits as its Throttle says, and
-// checks whether it was cancelled, paused or retuned. It is best effort: pages
-// that could not be split stay huge, and the guest's first write splits them
-// (TDP-63). Cancelling never undoes a split.
+// read, or on stage 2 for write, splits until the chunk is done or
+// `max_lock_hold` is used up, and releases the lock. Between chunks the job
+// waits as its Throttle says, and checks whether it was cancelled, paused or
+// retuned. It is best effort: pages that could not be split stay huge, and the
+// guest's first write splits them (TDP-63). Cancelling never undoes a split.
 
 #ifndef MMU_CORE_VM_JOBS_SPLIT_JOB_H_
 #define MMU_CORE_VM_JOBS_SPLIT_JOB_H_

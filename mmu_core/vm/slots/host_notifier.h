@@ -49,8 +49,9 @@ void InvalidateRangeEnd(VmCore& vm, HvaRange range);
 void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access);
 
 // Whether any page of `range` was accessed since it was last aged; ClearYoung
-// also ages the pages. No lock, no flush: a processor that keeps using a cached
-// translation is not noticed (AGE-16). REQUIRES: page-aligned.
+// also ages the pages. An MMU that ages under mmu_lock takes it (LOCKING.md).
+// No flush: a processor that keeps using a cached translation is not noticed
+// (AGE-16). REQUIRES: page-aligned.
 bool TestYoung(VmCore& vm, HvaRange range);
 bool ClearYoung(VmCore& vm, HvaRange range);
 // As ClearYoung. On arm64 no vCPU keeps a cached translation of a memslot's

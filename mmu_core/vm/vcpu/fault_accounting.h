@@ -42,8 +42,8 @@ class FaultAccounting {
   void Finish(const PageFault& fault, VcpuStats::FaultPath path,
               Outcome outcome, FaultResult result) {
     if (ABSL_PREDICT_FALSE(timed_)) CountTime(fault, path);
-    if (fault.marked_dirty) {
-      stats_.dirty_pages.Add();
+    if (fault.dirtied_pages != 0) {
+      stats_.dirty_pages.Add(fault.dirtied_pages);
       if (fault.present && fault.kind == AccessKind::kWrite) {
         stats_.dirty_log_faults.Add();
       }

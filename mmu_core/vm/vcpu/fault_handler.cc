@@ -108,7 +108,7 @@ absl::StatusOr<PrefetchResult> PrefetchInRcuSection(VmCore& vm, Vcpu& vcpu,
   absl::Status error;
   const FaultResult result =
       HandleSlow(vm, vcpu, fault, nullptr, missing, &error);
-  if (fault.marked_dirty) vcpu.stats().dirty_pages.Add();
+  vcpu.stats().dirty_pages.Add(fault.dirtied_pages);
   if (!error.ok()) return error;
   if (result != FaultResult::kFixed && result != FaultResult::kSpurious) {
     return PrefetchResult::kRetry;

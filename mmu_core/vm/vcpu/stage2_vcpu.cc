@@ -7,15 +7,18 @@
 #include "absl/base/optimization.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/format.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/memory/guest_memory_access.h"
+#include "mmu_core/memory/memslot.h"
 #include "mmu_core/stage2/any_granule.h"
 #include "mmu_core/stage2/s2_page.h"
 #include "mmu_core/stage2/s2_tlb.h"
 #include "mmu_core/stage2/s2_walk.h"
 #include "mmu_core/stage2/stage2_state.h"
+#include "mmu_core/sync/rcu.h"
 #include "mmu_core/tlb/tlb_options.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/vcpu/access_loop.h"
@@ -96,25 +99,37 @@ class Stage2VcpuOf<G>::Engine {
   absl::Status LoadRoot() { return absl::OkStatus(); }
   S2WalkResult Walk() {
     if (ABSL_PREDICT_FALSE(conflict_)) return {};
-    return WalkStage2(cpu_.stage2_, cpu_.vm_.memory, page(), kind_,
-                      cpu_.tlb_.tables());
+    if (ABSL_PREDICT_FALSE(cpu_.speculates_)) {
+      // A processor may judge an access by the rights that it has cached.
+      const TlbEntry* const cached = cpu_.tlb_.LookupStage2(page());
+      if (cached != nullptr && Forbids(*cached)) {
+        return {.kind = S2WalkResult::Kind::kPermissionFault,
+                .level = cached->level};
+      }
+    }
+    const S2WalkResult walk = WalkStage2(cpu_.stage2_, cpu_.vm_.memory, page(),
+                                         kind_, cpu_.tlb_.tables());
+    if (ABSL_PREDICT_FALSE(walk.noted_write)) CountNotedWrite();
+    return walk;
   }
   void Insert(const TlbEntry& entry) { cpu_.tlb_.Insert(entry); }
   void AfterWalk() {}
 
   FaultStep Fault(const S2WalkResult& walk) {
     if (ABSL_PREDICT_FALSE(conflict_)) return ConflictAbort();
-    if (walk.kind == S2WalkResult::Kind::kPermissionFault) {
-      // The vCPU itself may have cached the rights that are too few (ARM-07).
-      cpu_.tlb_.FlushPage(page());
-      cpu_.vm_.tlbi->IssueLocal();
-    }
     const absl::StatusOr<FaultResult> result =
         Stage2FaultHandler<G>(cpu_.vm_, cpu_.vcpu_, cpu_.stage2_, cpu_.tables_)
             .Handle(ToGfn(gpa_), kind_, walk.kind);
     if (ABSL_PREDICT_FALSE(!result.ok())) {
       SetStatus(result.status());
       return FaultStep::kError;
+    }
+    if (walk.kind == S2WalkResult::Kind::kPermissionFault &&
+        (*result == FaultResult::kFixed || *result == FaultResult::kSpurious)) {
+      // The page has more rights now. The vCPU itself may have cached too few
+      // (ARM-07).
+      cpu_.tlb_.FlushPage(page());
+      cpu_.vm_.tlbi->IssueLocal();
     }
     return StepAfter(*result);
   }
@@ -125,6 +140,25 @@ class Stage2VcpuOf<G>::Engine {
   void SetStatus(absl::Status status) { cpu_.status_ = std::move(status); }
 
  private:
+  // The log marks the pages of the granule when it looks. They become dirty
+  // now. A descriptor keeps DBM after the end of a log.
+  void CountNotedWrite() {
+    const Gfn first = RoundDown<G>(ToGfn(gpa_), Level{1});
+    RcuReadGuard rcu;
+    const Memslot* const slot = cpu_.vm_.slots.Active(0).FindByGfn(first);
+    if (slot == nullptr || slot->dirty_bitmap == nullptr) return;
+    for (uint64_t i = 0; i < kGfnsPerGranule<G>; ++i) {
+      if (!slot->dirty_bitmap->Test(first + i - slot->base_gfn)) {
+        cpu_.vcpu_.stats().dirty_pages.Add();
+      }
+    }
+  }
+
+  bool Forbids(const TlbEntry& entry) const {
+    return (kind_ == AccessKind::kWrite && !entry.writable) ||
+           (kind_ == AccessKind::kExec && !entry.executable);
+  }
+
   PageNumber page() const { return ToPageNumber(ToGfn(gpa_)); }
 
   void Speculate() {

@@ -1,0 +1,75 @@
+// Ages the entries of one table of small pages in a plain loop. A cursor's step
+// per entry would cost more than the work on the entry.
+
+#ifndef MMU_CORE_AGING_AGE_ENTRIES_H_
+#define MMU_CORE_AGING_AGE_ENTRIES_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/attributes.h"
+#include "absl/types/span.h"
+#include "mmu_core/aging/aging.h"
+#include "mmu_core/base/bits.h"
+
+namespace mmu {
+
+// The bits of a present leaf, and of one that was accessed as well. A value.
+struct AgeBits {
+  uint64_t present = 0;
+  uint64_t accessed = 0;
+};
+
+// Whether the result needs a bitmap of mapped pages.
+enum class KeepMapped : uint8_t { kNo, kYes };
+
+// Sets the bits of the `kPages` pages from `first` on if `wanted`. Without a
+// branch where it can: the caller's loop is short.
+template <uint64_t kPages>
+inline void SetPagesIf(bool wanted, std::vector<uint64_t>& words,
+                       uint64_t first) {
+  if constexpr (kPages == 1) {
+    words[first / kWordBits] |= uint64_t{wanted} << (first % kWordBits);
+  } else if (wanted) {
+    SetRun(absl::MakeSpan(words), {first, first + kPages});
+  }
+}
+
+// Adds the `count` entries from `first` on to `result`. Each maps `kPages`
+// pages of 4 KiB, those of the first entry from bit `first_bit` of the result
+// on. Calls clear(slot, entry) for each young entry if `mode` clears. Most
+// entries are old and cost one load and one comparison.
+//
+// Not inlined: inside a walk the loop's counters would not get registers, which
+// would double the time.
+template <uint64_t kPages, KeepMapped kKeepMapped, typename Slot,
+          typename Clear>
+ABSL_ATTRIBUTE_NOINLINE void AgeEntries(Slot* first, int count,
+                                        uint64_t first_bit, AgeBits bits_of,
+                                        AgeMode mode, AgeResult& result,
+                                        Clear clear) {
+  const uint64_t young_bits = bits_of.present | bits_of.accessed;
+  uint64_t old = 0;
+  uint64_t young = 0;
+  for (int i = 0; i < count; ++i) {
+    const auto entry = first[i].Load();
+    const uint64_t bits = entry.bits() & young_bits;
+    const uint64_t bit = first_bit + static_cast<uint64_t>(i) * kPages;
+    if constexpr (kKeepMapped == KeepMapped::kYes) {
+      SetPagesIf<kPages>((bits & bits_of.present) != 0, result.mapped, bit);
+    }
+    if (bits != young_bits) {
+      old += bits == bits_of.present;
+      continue;
+    }
+    ++young;
+    SetPagesIf<kPages>(true, result.young, bit);
+    if (mode == AgeMode::kTestAndClear) clear(first[i], entry);
+  }
+  result.old_page_count += old * kPages;
+  result.young_page_count += young * kPages;
+}
+
+}  // namespace mmu
+
+#endif  // MMU_CORE_AGING_AGE_ENTRIES_H_
