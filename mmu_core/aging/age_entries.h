@@ -35,19 +35,17 @@ inline void SetPagesIf(bool wanted, std::vector<uint64_t>& words,
   }
 }
 
-// Adds the `count` entries from `first` on to `result`. Each maps `kPages`
-// pages of 4 KiB, those of the first entry from bit `first_bit` of the result
-// on. Calls clear(slot, entry) for each young entry if `mode` clears. Most
-// entries are old and cost one load and one comparison.
+// The loop of AgeEntries. Most entries are old and cost one load and one
+// comparison.
 //
 // Not inlined: inside a walk the loop's counters would not get registers, which
 // would double the time.
 template <uint64_t kPages, KeepMapped kKeepMapped, typename Slot,
           typename Clear>
-ABSL_ATTRIBUTE_NOINLINE void AgeEntries(Slot* first, int count,
-                                        uint64_t first_bit, AgeBits bits_of,
-                                        AgeMode mode, AgeResult& result,
-                                        Clear clear) {
+ABSL_ATTRIBUTE_NOINLINE void AgeEntriesLoop(Slot* first, int count,
+                                            uint64_t first_bit, AgeBits bits_of,
+                                            AgeMode mode, AgeResult& result,
+                                            Clear clear) {
   const uint64_t young_bits = bits_of.present | bits_of.accessed;
   uint64_t old = 0;
   uint64_t young = 0;
@@ -68,6 +66,21 @@ ABSL_ATTRIBUTE_NOINLINE void AgeEntries(Slot* first, int count,
   }
   result.old_page_count += old * kPages;
   result.young_page_count += young * kPages;
+}
+
+// Adds the `count` entries from `first` on to `result`. Each maps `kPages`
+// pages of 4 KiB, those of the first entry from bit `first_bit` of the result
+// on. Calls clear(slot, entry) for each young entry if `mode` clears.
+template <uint64_t kPages, typename Slot, typename Clear>
+void AgeEntries(Slot* first, int count, uint64_t first_bit, AgeBits bits_of,
+                AgeMode mode, AgeResult& result, Clear clear) {
+  if (result.mapped.empty()) {
+    AgeEntriesLoop<kPages, KeepMapped::kNo>(first, count, first_bit, bits_of,
+                                            mode, result, clear);
+  } else {
+    AgeEntriesLoop<kPages, KeepMapped::kYes>(first, count, first_bit, bits_of,
+                                             mode, result, clear);
+  }
 }
 
 }  // namespace mmu

@@ -42,20 +42,14 @@ template <TableGeometry G>
 void AgeStage2(const Stage2State<G>& state, MmuWriteLocked& lock,
                GfnRange range, AgeMode mode, AgeResult& result, MmuCost* cost) {
   const bool keep_mapped = !result.mapped.empty();
-  constexpr uint64_t kPages = kGfnsPerGranule<G>;
   constexpr AgeBits kBits = {s2_bits::kValid, s2_bits::kAccessFlag};
-  const auto age_entries = keep_mapped
-                               ? &AgeEntries<kPages, KeepMapped::kYes, S2Slot,
-                                             decltype(&ClearAccessFlag)>
-                               : &AgeEntries<kPages, KeepMapped::kNo, S2Slot,
-                                             decltype(&ClearAccessFlag)>;
   int64_t visited = 0;
   YieldPoint<MmuWriteLocked> yield(lock);
   for (S2Cursor<G> c = state.CursorOver(range, Level{1}); c.Valid(); c.Next()) {
     if (yield.MaybeYield(c, nullptr, cost)) continue;
     if (const int entries = WholePagesLeft(c, range); entries > 0) {
-      age_entries(&c.slot(), entries, c.gfn() - range.start, kBits, mode,
-                  result, &ClearAccessFlag);
+      AgeEntries<kGfnsPerGranule<G>>(&c.slot(), entries, c.gfn() - range.start,
+                                     kBits, mode, result, &ClearAccessFlag);
       lock.CountWork(entries);
       c.SkipSideways(entries - 1);
       visited += entries;

@@ -35,9 +35,6 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
     TryClear(slot, spte, format);
   };
   const bool keep_mapped = !result.mapped.empty();
-  const auto age_entries =
-      keep_mapped ? &AgeEntries<1, KeepMapped::kYes, SpteSlot, decltype(clear)>
-                  : &AgeEntries<1, KeepMapped::kNo, SpteSlot, decltype(clear)>;
   int64_t visited = 0;
   RcuReadGuard rcu;
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
@@ -47,8 +44,8 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
          c.Valid(); c.Next()) {
       if (c.level() == Level::k4K) {
         const int entries = c.EntriesLeft();
-        age_entries(&c.slot(), entries, c.gfn() - range.start, bits_of, mode,
-                    result, clear);
+        AgeEntries<1>(&c.slot(), entries, c.gfn() - range.start, bits_of, mode,
+                      result, clear);
         c.SkipToLastEntry();
         visited += entries;
         continue;
