@@ -12,6 +12,11 @@ namespace {
 // Of a stage-2 MMU, whose blocks are split ahead in pieces of this size.
 constexpr int64_t kChunkBytes = 2 << 20;
 
+// The MMU then maps large pages too, and has them to split.
+void LetGuestUseLargePages(v1::Vm& vm) {
+  vm.mutable_guest_paging()->set_large_pages(v1::FEATURE_ON);
+}
+
 }  // namespace
 
 absl::Span<const GuestMmu> GuestMmus() {
@@ -24,7 +29,7 @@ absl::Span<const GuestMmu> GuestMmus() {
        .select =
            [](v1::Vm* vm) {
              vm->mutable_shadow();
-             vm->mutable_guest_paging()->set_large_pages(v1::FEATURE_ON);
+             LetGuestUseLargePages(*vm);
            },
        .huge_page_fault = HugePageFault::kDrops,
        .guest_tables = GuestTables::kYes},
@@ -32,7 +37,7 @@ absl::Span<const GuestMmu> GuestMmus() {
        .select =
            [](v1::Vm* vm) {
              vm->mutable_nested();
-             vm->mutable_guest_paging()->set_large_pages(v1::FEATURE_ON);
+             LetGuestUseLargePages(*vm);
            },
        .huge_page_fault = HugePageFault::kDrops,
        .guest_tables = GuestTables::kYes},

@@ -69,9 +69,8 @@ class Stage2Auditor {
         MakeS2Leaf(descriptor.pfn(), level,
                    descriptor.IsWritable() ? S2Write::kYes : S2Write::kNo);
     // DBM is for pages.
-    if (state_.options.hardware_dirty_state ==
-            Stage2Options::HardwareDirtyState::kYes &&
-        ToInt(level) == 1 && descriptor.NotesWrites()) {
+    if (state_.options.NotesWrites() && ToInt(level) == 1 &&
+        descriptor.NotesWrites()) {
       made = made.With(s2_bits::kDirtyBitModifier);
     }
     const bool aligned =

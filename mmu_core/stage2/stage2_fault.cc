@@ -65,10 +65,7 @@ class Mapper {
   S2Write WantedWrite() const {
     if (fault_.map_writable != HostWritable::kYes) return S2Write::kNo;
     if (is_write() || !logs()) return S2Write::kYes;
-    return state_.options.hardware_dirty_state ==
-                   Stage2Options::HardwareDirtyState::kYes
-               ? S2Write::kNoted
-               : S2Write::kNo;
+    return state_.options.NotesWrites() ? S2Write::kNoted : S2Write::kNo;
   }
 
   FaultResult MapAtGoal(S2Cursor<G>& c) {

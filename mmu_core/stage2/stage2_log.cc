@@ -15,13 +15,6 @@
 namespace mmu {
 namespace {
 
-// Whether the processor notes the first write to a page in its descriptor.
-template <TableGeometry G>
-bool NotesWrites(const Stage2State<G>& state) {
-  return state.options.hardware_dirty_state ==
-         Stage2Options::HardwareDirtyState::kYes;
-}
-
 S2Descriptor Protected(S2Descriptor leaf, Level level, bool notes_writes) {
   const S2Descriptor readable = leaf.Without(s2_bits::kWrite);
   return notes_writes && ToInt(level) == 1
@@ -37,7 +30,8 @@ bool ProtectLeaf(const Stage2State<G>& state, const MmuWriteLocked& lock,
   while (c.IsPresentLeaf() && c.old_spte().IsWritable()) {
     before();
     if (state.updater.ChangeRights(
-            lock, c, Protected(c.old_spte(), c.level(), NotesWrites(state))))
+            lock, c,
+            Protected(c.old_spte(), c.level(), state.options.NotesWrites())))
       return true;
   }
   return false;
@@ -76,7 +70,7 @@ void WriteProtectStage2(const Stage2State<G>& state, MmuWriteLocked& lock,
     if (yield.MaybeYield(c, nullptr, cost)) continue;
     if (ToInt(c.level()) == 1) {
       const int entries = c.EntriesLeft();
-      ProtectPages(&c.slot(), entries, NotesWrites(state));
+      ProtectPages(&c.slot(), entries, state.options.NotesWrites());
       lock.CountWork(entries);
       c.SkipToLastEntry();
       visited += entries;

@@ -41,6 +41,11 @@ struct Stage2Options {
   } hardware_dirty_state = HardwareDirtyState::kNo;
   // The largest level of a leaf.
   Level max_leaf_level{3};
+
+  // Whether the processor notes the first write to a page in its descriptor.
+  bool NotesWrites() const {
+    return hardware_dirty_state == HardwareDirtyState::kYes;
+  }
 };
 
 // The parts of the VM; all must outlive the state.
