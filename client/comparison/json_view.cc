@@ -15,6 +15,7 @@
 #include "client/comparison/stalls.h"
 #include "google/protobuf/message.h"
 #include "mmud/v1/common.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -8,6 +8,7 @@
 #include "client/comparison/result.h"
 #include "client/text/message_json.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

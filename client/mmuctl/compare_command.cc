@@ -33,6 +33,7 @@
 #include "client/text/message_json.h"
 #include "client/text/progress.h"
 #include "mmud/v1/common.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

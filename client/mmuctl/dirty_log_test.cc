@@ -30,6 +30,7 @@
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/dirty_log_service.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

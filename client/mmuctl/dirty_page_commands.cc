@@ -37,6 +37,7 @@
 #include "client/text/units.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/error_reasons.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -23,6 +23,7 @@
 #include "client/mmuctl/context.h"
 #include "client/text/message_json.h"
 #include "client/text/units.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -20,6 +20,7 @@
 #include "client/text/error_text.h"
 #include "client/text/message_json.h"
 #include "client/text/wrap.h"
+#include "nlohmann/json.hpp"
 #include "proto/mmud/v1/default_address.h"
 #include "proto/mmud/v1/release.h"
 

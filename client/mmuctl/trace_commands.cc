@@ -17,6 +17,7 @@
 #include "client/text/message_json.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
+#include "nlohmann/json.hpp"
 #include "trace/trace_header.h"
 #include "trace/trace_reader.h"
 #include "trace/trace_recorder.h"

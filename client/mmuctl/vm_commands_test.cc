@@ -11,6 +11,7 @@
 #include "client/text/message_json.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -10,6 +10,7 @@
 #include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
 #include "mmud/lab/v1/workload_service.grpc.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -18,6 +18,7 @@
 #include "client/text/message_json.h"
 #include "client/text/units.h"
 #include "mmud/v1/error_reasons.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

@@ -10,6 +10,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {

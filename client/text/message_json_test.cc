@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmud/v1/split_service.pb.h"
 #include "mmud/v1/vm_service.pb.h"
+#include "nlohmann/json.hpp"
 
 namespace mmud::client {
 namespace {
