@@ -1,5 +1,5 @@
-// Dirty logging and ageing of whole VMs on stage-2 tables: what is split,
-// protected and invalidated when, and under which lock.
+// Dirty logging of whole VMs on stage-2 tables: what is split, protected and
+// invalidated when, and under which lock.
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -9,40 +9,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/access.h"
 #include "mmu_core/base/arm_geometry.h"
 #include "mmu_core/base/error.h"
-#include "mmu_core/base/format.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/base/mutex.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/paging/table_budget.h"
 #include "mmu_core/stage2/s2_page.h"
-#include "mmu_core/stage2/stage2_state.h"
 #include "mmu_core/stats/counter_table.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
-#include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/lock_trace.h"
+#include "mmu_core/testing/stage2_vm_test_util.h"
 #include "mmu_core/testing/thread_state.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/jobs/split_job.h"
-#include "mmu_core/vm/logging/kvm_dirty_log.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vcpu/stage2_vcpu.h"
 #include "mmu_core/vm/vm.h"
@@ -51,27 +45,30 @@
 namespace mmu {
 namespace {
 
-using ::mmu::testing::ArmSkipOneFlush;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Await;
 using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::FlushRequests;
 using ::mmu::testing::HostPagesOf;
 using ::mmu::testing::HostUnmaps;
 using ::mmu::testing::Interleaving;
 using ::mmu::testing::IsAsleep;
+using ::mmu::testing::kBlocks;
+using ::mmu::testing::kPagesPerBlock;
 using ::mmu::testing::LeapingHoldClock;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::LockTrace;
+using ::mmu::testing::LogConfig;
+using ::mmu::testing::MakeStage2Vm;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
-using ::mmu::testing::PagesOf;
 using ::mmu::testing::ReadValue;
 using ::mmu::testing::SealAndList;
 using ::mmu::testing::Slot;
+using ::mmu::testing::Stage2LeafOf;
 using ::mmu::testing::StartLog;
 using ::mmu::testing::StillHoldClock;
 using ::mmu::testing::StopLog;
-using ::mmu::testing::TestStart;
 using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
@@ -81,52 +78,6 @@ using ::testing::UnorderedElementsAre;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
-constexpr uint64_t kBlocks = 4;
-constexpr uint64_t kPagesPerBlock = 512;
-constexpr uint64_t kBytes = kBlocks * 2 * kMiB;
-
-// A VM with granules of 4 KiB, and 8 MiB on host pages of 2 MiB. The guest has
-// written to each block.
-std::unique_ptr<Vm> Make(uint64_t chunk_bytes,
-                         const Stage2Config& options = {}) {
-  VmConfig config;
-  config.mmu = MmuMode::kStage2;
-  config.stage2 = options;
-  config.stage2.eager_split_chunk_bytes = chunk_bytes;
-  config.memslots = {Slot(0, 0, kBytes, Level::k2M)};
-  auto vm = MakeVmFrom(config);
-  for (uint64_t block = 0; block < kBlocks; ++block) {
-    EXPECT_EQ(Write(*vm, block * 2 * kMiB, block), AccessOutcome::kDone);
-    EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPagesPerBlock)), Level{2});
-  }
-  return vm;
-}
-
-Stage2Config DirtyStateByHardware() {
-  Stage2Config options;
-  options.access_flag = Stage2Config::AccessFlag::kByHardware;
-  options.dirty_state = Stage2Config::DirtyState::kByHardware;
-  return options;
-}
-
-S2Descriptor LeafOf(Vm& vm, uint64_t page) {
-  RcuReadGuard rcu;
-  S2Cursor<Arm4K> c = vm.state().stage2->of<Arm4K>().CursorOver(
-      GfnRange::Of(Gfn(page), 1), Level{1});
-  while (c.Valid() && !c.IsPresentLeaf()) c.Next();
-  return c.Valid() ? c.old_spte() : S2Descriptor();
-}
-
-uint64_t Requests(const Vm& vm, FlushReason reason) {
-  return vm.Stats().flush.requests[static_cast<size_t>(reason)];
-}
-
-DirtyLogConfig Config(InitiallySet initially_set, SplitPolicy split) {
-  DirtyLogConfig config;
-  config.initially_set = initially_set;
-  config.split = split;
-  return config;
-}
 
 // The tables that are neither linked nor free: the stock for splits.
 uint64_t Stock(const Vm& vm) {
@@ -136,39 +87,39 @@ uint64_t Stock(const Vm& vm) {
 // Covers: DL-05
 TEST(Stage2LogTest, BlocksAreProtectedAndFlushedBeforeTheyAreSplit) {
   const StillHoldClock clock;
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   int splits = 0;
   {
     LockTrace trace([&](const LockTrace::Event& event) {
       if (event.point != HookPoint::kBreakToTlbi) return;
       ++splits;
-      EXPECT_EQ(Requests(*vm, FlushReason::kWriteProtect), 1u);
+      EXPECT_EQ(FlushRequests(*vm, FlushReason::kWriteProtect), 1u);
       for (uint64_t block = 0; block < kBlocks; ++block) {
-        EXPECT_FALSE(LeafOf(*vm, block * kPagesPerBlock).IsWritable());
+        EXPECT_FALSE(Stage2LeafOf(*vm, block * kPagesPerBlock).IsWritable());
       }
     });
     ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   }
   EXPECT_EQ(splits, static_cast<int>(kBlocks));
   for (uint64_t page = 0; page < kBlocks * kPagesPerBlock; ++page) {
     EXPECT_EQ(LevelOf(vm->state(), Gfn(page)), Level{1}) << page;
-    EXPECT_FALSE(LeafOf(*vm, page).IsWritable()) << page;
+    EXPECT_FALSE(Stage2LeafOf(*vm, page).IsWritable()) << page;
   }
-  EXPECT_EQ(Requests(*vm, FlushReason::kBbm), kBlocks);
-  EXPECT_EQ(Requests(*vm, FlushReason::kWriteProtect), 1u);
+  EXPECT_EQ(FlushRequests(*vm, FlushReason::kBbm), kBlocks);
+  EXPECT_EQ(FlushRequests(*vm, FlushReason::kWriteProtect), 1u);
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
 // Covers: DL-05
 TEST(Stage2LogTest, WithAllPagesDirtyTheStartChangesNothing) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   const uint64_t requests = vm->Stats().flush.remote_tlb_flush_requests;
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
   for (uint64_t block = 0; block < kBlocks; ++block) {
     EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPagesPerBlock)), Level{2});
-    EXPECT_TRUE(LeafOf(*vm, block * kPagesPerBlock).IsWritable());
+    EXPECT_TRUE(Stage2LeafOf(*vm, block * kPagesPerBlock).IsWritable());
   }
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, requests);
 }
@@ -192,8 +143,8 @@ TEST(Stage2LogTest, BlocksAreSplitAtTheStartOrAtTheClearOrByFaults) {
              page}}) {
     SCOPED_TRACE(Format("initially set %d, chunk %d",
                         static_cast<int>(c.initially_set), c.chunk));
-    auto vm = Make(c.chunk);
-    ASSERT_TRUE(StartLog(*vm, Config(c.initially_set, c.split)).ok());
+    auto vm = MakeStage2Vm(c.chunk);
+    ASSERT_TRUE(StartLog(*vm, LogConfig(c.initially_set, c.split)).ok());
     EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), c.at_start);
     uint64_t epoch = 0;
     SealAndList(*vm, 0, &epoch);
@@ -207,7 +158,7 @@ TEST(Stage2LogTest, BlocksAreSplitAtTheStartOrAtTheClearOrByFaults) {
     if (c.initially_set == InitiallySet::kYes) {
       EXPECT_EQ(LevelOf(vm->state(), Gfn(kPagesPerBlock)), block);
     }
-    EXPECT_FALSE(LeafOf(*vm, 0).IsWritable());
+    EXPECT_FALSE(Stage2LeafOf(*vm, 0).IsWritable());
     // A block that is left is split by the first write to it.
     EXPECT_EQ(Write(*vm, 0, 1), AccessOutcome::kDone);
     EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), page);
@@ -217,9 +168,9 @@ TEST(Stage2LogTest, BlocksAreSplitAtTheStartOrAtTheClearOrByFaults) {
 
 // Covers: DL-17
 TEST(Stage2LogTest, AClearProtectsThePagesBetweenThoseThatItClears) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   for (const uint64_t page : {2, 3, 5, 9, 10}) {
     ASSERT_EQ(Write(*vm, page * kPageSize, page), AccessOutcome::kDone);
   }
@@ -232,15 +183,15 @@ TEST(Stage2LogTest, AClearProtectsThePagesBetweenThoseThatItClears) {
   EXPECT_EQ(cleared->cleared_page_count, 2u);
   EXPECT_EQ(cleared->also_protected_page_count, 1u);  // page 5
   for (const uint64_t page : {3, 5, 9}) {
-    EXPECT_FALSE(LeafOf(*vm, page).IsWritable()) << page;
+    EXPECT_FALSE(Stage2LeafOf(*vm, page).IsWritable()) << page;
   }
   for (const uint64_t page : {2, 10}) {
-    EXPECT_TRUE(LeafOf(*vm, page).IsWritable()) << page;
+    EXPECT_TRUE(Stage2LeafOf(*vm, page).IsWritable()) << page;
   }
   // Read again, the page in between stays as dirty as it was; written, it
   // faults.
   EXPECT_EQ(ReadValue(*vm, 5 * kPageSize), 5u);
-  EXPECT_FALSE(LeafOf(*vm, 5).IsWritable());
+  EXPECT_FALSE(Stage2LeafOf(*vm, 5).IsWritable());
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(2, 5, 10));
   ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
                               MaskOf(kBlocks * kPagesPerBlock, {2, 5, 10}),
@@ -284,9 +235,9 @@ TEST(Stage2LogTest, AClearOfAPartOfAGranuleProtectsAndReportsTheRest) {
 
 // Covers: DL-17, ARM-28
 TEST(Stage2LogTest, AClearProtectsABlockBeforeItSplitsIt) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   int splits = 0;
@@ -294,7 +245,7 @@ TEST(Stage2LogTest, AClearProtectsABlockBeforeItSplitsIt) {
     LockTrace trace([&](const LockTrace::Event& event) {
       if (event.point != HookPoint::kTableFilledToLink) return;
       ++splits;
-      EXPECT_FALSE(LeafOf(*vm, 0).IsWritable());
+      EXPECT_FALSE(Stage2LeafOf(*vm, 0).IsWritable());
     });
     ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
                                 MaskOf(kBlocks * kPagesPerBlock, {3, 9}),
@@ -303,8 +254,8 @@ TEST(Stage2LogTest, AClearProtectsABlockBeforeItSplitsIt) {
   }
   EXPECT_EQ(splits, 1);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level{1});
-  EXPECT_FALSE(LeafOf(*vm, 100).IsWritable());
-  EXPECT_TRUE(LeafOf(*vm, kPagesPerBlock).IsWritable());
+  EXPECT_FALSE(Stage2LeafOf(*vm, 100).IsWritable());
+  EXPECT_TRUE(Stage2LeafOf(*vm, kPagesPerBlock).IsWritable());
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -323,9 +274,9 @@ TEST(Stage2LogTest, AClearThatLeavesABlockReportsAllThatItProtects) {
              {{511, 512}, 2 * kPagesPerBlock - 2},
              {whole_block, 0},
          }) {
-      auto vm = Make(chunk);
+      auto vm = MakeStage2Vm(chunk);
       ASSERT_TRUE(
-          StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear))
+          StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear))
               .ok());
       uint64_t epoch = 0;
       SealAndList(*vm, 0, &epoch);
@@ -343,19 +294,19 @@ TEST(Stage2LogTest, AClearThatLeavesABlockReportsAllThatItProtects) {
 // on, and what is left is protected.
 // Covers: ARM-29
 TEST(Stage2LogTest, WithoutTablesTheLogStartsAndBlocksStayProtected) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   TableBudget& budget = TableBudget::Process();
   const TableBudget::Use use = budget.Snapshot();
   budget.SetMax(use.in_use + use.in_grace_period + 3);
   const absl::Status started =
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager));
+      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager));
   budget.SetMax(0);
   EXPECT_TRUE(started.ok()) << started;
   uint64_t blocks = 0;
   for (uint64_t block = 0; block < kBlocks; ++block) {
     const uint64_t page = block * kPagesPerBlock;
     blocks += LevelOf(vm->state(), Gfn(page)) == Level{2};
-    EXPECT_FALSE(LeafOf(*vm, page).IsWritable()) << block;
+    EXPECT_FALSE(Stage2LeafOf(*vm, page).IsWritable()) << block;
   }
   EXPECT_GT(blocks, 0u);
   EXPECT_LT(blocks, kBlocks);
@@ -366,7 +317,7 @@ TEST(Stage2LogTest, WithoutTablesTheLogStartsAndBlocksStayProtected) {
 // may change at any time, so that a controller can choose it for a migration.
 // Covers: ARM-21
 TEST(Stage2LogTest, TheChunkIsASizeOfALeafAndCanChange) {
-  auto vm = Make(0);
+  auto vm = MakeStage2Vm(0);
   EXPECT_EQ(vm->eager_split_chunk_bytes(), 0u);
   for (const uint64_t bytes :
        {uint64_t{4096}, 2 * kMiB, kGiB, uint64_t{0}, 2 * kMiB}) {
@@ -389,7 +340,7 @@ TEST(Stage2LogTest, TheChunkIsASizeOfALeafAndCanChange) {
       HasSubstr("no stage-2 tables"));
   // The new chunk holds for the next log.
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level{1});
 }
 
@@ -406,10 +357,10 @@ TEST(Stage2LogTest, TheStockOfTablesGoesWhenASlotStopsToLogOrGoes) {
   };
   for (const auto& change : changes) {
     // The tables for a whole chunk of 1 GiB, of which the slot needs few.
-    auto vm = Make(kGiB);
+    auto vm = MakeStage2Vm(kGiB);
     const uint64_t before = Stock(*vm);
     ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
     EXPECT_GE(Stock(*vm), before + 500);
     // A chunk that shrinks leaves the stock usable.
     ASSERT_TRUE(vm->SetEagerSplitChunk(4096).ok());
@@ -421,7 +372,7 @@ TEST(Stage2LogTest, TheStockOfTablesGoesWhenASlotStopsToLogOrGoes) {
 
 // Covers: ARM-30
 TEST(Stage2LogTest, ASplitWithoutALogLeavesNoStock) {
-  auto vm = Make(kGiB);
+  auto vm = MakeStage2Vm(kGiB);
   const uint64_t before = Stock(*vm);
   ASSERT_TRUE(SplitJob::Create(vm->state(), {}).value()->Run().ok());
   EXPECT_EQ(vm->Stats().pages_2m, 0u);
@@ -432,18 +383,18 @@ TEST(Stage2LogTest, ASplitWithoutALogLeavesNoStock) {
 // Covers: ARM-03
 TEST(Stage2LogTest, FaultsShareTheLockAndAllElseHasItAlone) {
   const StillHoldClock clock;
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   const auto modes = [](auto run) {
     LockTrace trace;
     run();
     return trace.Modes();
   };
-  EXPECT_EQ(
-      modes([&] {
-        EXPECT_TRUE(
-            StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-      }),
-      "write");
+  EXPECT_EQ(modes([&] {
+              EXPECT_TRUE(StartLog(*vm, LogConfig(InitiallySet::kNo,
+                                                  SplitPolicy::kEager))
+                              .ok());
+            }),
+            "write");
   // Permission, translation and Access flag faults.
   EXPECT_EQ(modes([&] { Write(*vm, 0, 1); }), "read");
   EXPECT_EQ(modes([&] { HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, 1)); }),
@@ -481,7 +432,8 @@ TEST(Stage2LogTest, AReadAfterTheFirstWriteFaultsUnlessTheBlockWasSplitAhead) {
       ASSERT_EQ(Write(*vm, 0), AccessOutcome::kDone);
       ASSERT_EQ(LevelOf(vm->state(), Gfn(0)), block);
       ASSERT_TRUE(
-          StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+          StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager))
+              .ok());
       ASSERT_EQ(Write(*vm, 7 * kPageSize), AccessOutcome::kDone);
       const VcpuStatsSnapshot before = vm->Stats().vcpus;
       Touch(*vm, GfnRange::Of(Gfn(0), pages), AccessKind::kRead);
@@ -497,153 +449,15 @@ TEST(Stage2LogTest, AReadAfterTheFirstWriteFaultsUnlessTheBlockWasSplitAhead) {
 // Memory that was never mapped owes its fault to no split.
 TEST(Stage2LogTest, AFirstAccessWhileLoggingIsNoStallOfASplit) {
   for (const uint64_t chunk : {uint64_t{0}, 2 * kMiB}) {
-    auto vm = Make(chunk);
+    auto vm = MakeStage2Vm(chunk);
     ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 2 * kMiB, Level::k2M)).ok());
     ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
     Touch(*vm, GfnRange::Of(Gfn(kGiB / kPageSize), kPagesPerBlock));
     EXPECT_EQ(
         vm->Stats().vcpus.stall_nanos[static_cast<size_t>(StallCause::kSplit)],
         0u);
   }
-}
-
-// With the dirty state by hardware only the descriptors know of a first write.
-// Covers: ARM-36
-TEST(Stage2LogTest, WritesThatTheProcessorNotesAreInTheLog) {
-  auto vm = Make(2 * kMiB, DirtyStateByHardware());
-  ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, kMiB)).ok());
-  ASSERT_TRUE(StartLog(*vm).ok());
-  const auto write_noted = [&](uint64_t page) {
-    ReadValue(*vm, page * kPageSize);
-    const uint64_t faults = vm->Stats().vcpus.pf_taken;
-    ASSERT_EQ(Write(*vm, page * kPageSize, 9), AccessOutcome::kDone);
-    EXPECT_EQ(vm->Stats().vcpus.pf_taken, faults);
-    EXPECT_TRUE(LeafOf(*vm, page).HasNotedWrite());
-  };
-  // The blocks are protected: the first write to a page of each splits it.
-  ASSERT_EQ(Write(*vm, 0, 1), AccessOutcome::kDone);
-  write_noted(7);
-  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 2u);
-  ASSERT_EQ(Write(*vm, 7 * kPageSize, 8), AccessOutcome::kDone);
-  EXPECT_EQ(vm->Stats().vcpus.dirty_pages, 2u) << "it was dirty already";
-  EXPECT_EQ(AuditFindings(*vm), "");
-  uint64_t epoch = 0;
-  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 7));
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {0, 7}), nullptr)
-                  .ok());
-  EXPECT_FALSE(LeafOf(*vm, 7).HasNotedWrite());
-  EXPECT_THAT(SealAndList(*vm, 0, &epoch), IsEmpty());
-  // The first write after a clear is noted again, also to a page that was
-  // marked by its fault.
-  write_noted(0);
-  // Another slot goes alone.
-  ASSERT_TRUE(vm->DeleteMemslot(1, Undelivered::kDiscard).ok());
-  EXPECT_TRUE(LeafOf(*vm, 0).HasNotedWrite());
-  // All mappings go.
-  {
-    MutexLock slots(vm->state().slots.slots_lock);
-    vm->state().mmus.FastZapAll(LockOp::kZap, nullptr);
-  }
-  EXPECT_EQ(vm->Stats().pages_4k, 0u);
-  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0));
-  // The host takes a page away.
-  write_noted(9);
-  HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, 512));
-  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 9));
-  // The log does not end while such a page is unknown.
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {0, 9}), nullptr)
-                  .ok());
-  write_noted(3);
-  EXPECT_EQ(
-      DetailOf(StopLog(*vm, RecoverOnStop::kNo, Undelivered::kRefuse).status())
-          .reason,
-      Reason::kUndeliveredPages);
-  EXPECT_EQ(AuditFindings(*vm), "");
-}
-
-// A VM whose processor notes writes in descriptors. The guest has written to
-// pages 0 and 7 since the log began. Of page 7 only the descriptor tells it.
-std::unique_ptr<Vm> MakeWithANotedWrite() {
-  auto vm = Make(2 * kMiB, DirtyStateByHardware());
-  DirtyLogStart start =
-      TestStart(Config(InitiallySet::kNo, SplitPolicy::kNone));
-  start.ttl = absl::Seconds(60);
-  EXPECT_TRUE(vm->StartDirtyLog(start, nullptr).ok());
-  // Splits the block, whose pages then fault one by one.
-  EXPECT_EQ(Write(*vm, 0, 1), AccessOutcome::kDone);
-  ReadValue(*vm, 7 * kPageSize);
-  EXPECT_EQ(Write(*vm, 7 * kPageSize, 1), AccessOutcome::kDone);
-  EXPECT_TRUE(LeafOf(*vm, 7).HasNotedWrite());
-  return vm;
-}
-
-// A page counts as made dirty when the processor notes the write, but not if it
-// is dirty already, or after the log has ended.
-TEST(Stage2LogTest, AWriteThatTheProcessorNotesCountsOnce) {
-  auto vm = MakeWithANotedWrite();
-  const auto write = [&vm](uint64_t page) {
-    ASSERT_EQ(Write(*vm, page * kPageSize, 2), AccessOutcome::kDone);
-    EXPECT_TRUE(LeafOf(*vm, page).HasNotedWrite());
-  };
-  const auto dirtied = [&vm] { return vm->Stats().vcpus.dirty_pages; };
-  EXPECT_EQ(dirtied(), 2u);
-  for (const uint64_t page : {3, 5, 9}) {
-    ReadValue(*vm, page * kPageSize);
-    write(page);
-  }
-  EXPECT_EQ(dirtied(), 5u);
-  uint64_t epoch = 0;
-  EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 3, 5, 7, 9));
-  // Protects pages 5 and 7 as well, and marks them again.
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {3, 9}), nullptr)
-                  .ok());
-  EXPECT_FALSE(LeafOf(*vm, 5).HasNotedWrite());
-  write(5);
-  EXPECT_EQ(dirtied(), 5u);
-  write(9);
-  EXPECT_EQ(dirtied(), 6u);
-  ASSERT_TRUE(StopLog(*vm, RecoverOnStop::kNo).ok());
-  write(3);
-  EXPECT_EQ(dirtied(), 6u);
-}
-
-// Covers: ARM-36, DL-10
-TEST(Stage2LogTest, TheCallsOfKvmReturnWritesThatTheProcessorNotes) {
-  {
-    auto vm = MakeWithANotedWrite();
-    const auto words = GetAndClearDirtyLog(vm->state(), 0, nullptr);
-    ASSERT_TRUE(words.ok());
-    EXPECT_THAT(PagesOf(*words), ElementsAre(0, 7));
-    EXPECT_FALSE(LeafOf(*vm, 7).HasNotedWrite());
-    EXPECT_EQ(AuditFindings(*vm), "");
-  }
-  auto vm = MakeWithANotedWrite();
-  for (int i = 0; i < 2; ++i) {
-    const auto words = CopyDirtyLog(vm->state(), 0);
-    ASSERT_TRUE(words.ok());
-    EXPECT_THAT(PagesOf(*words), ElementsAre(0, 7));
-  }
-  EXPECT_EQ(AuditFindings(*vm), "");
-}
-
-// Covers: ARM-36, DL-42
-TEST(Stage2LogTest, AStopCountsWritesThatTheProcessorNotesAsLost) {
-  {
-    auto vm = MakeWithANotedWrite();
-    const auto stopped =
-        StopLog(*vm, RecoverOnStop::kNo, Undelivered::kDiscard, nullptr);
-    ASSERT_TRUE(stopped.ok());
-    EXPECT_EQ(stopped->discarded, UndeliveredCounts{.open = 2});
-  }
-  auto vm = MakeWithANotedWrite();
-  const auto abandoned =
-      vm->StopAbandonedDirtyLog(vm->FindDirtyLog()->ttl_end, nullptr);
-  ASSERT_TRUE(abandoned.has_value());
-  EXPECT_EQ(abandoned->stopped.discarded, UndeliveredCounts{.open = 2});
 }
 
 // The host has no page below the granule, so an invalidation of a part of one
@@ -673,7 +487,7 @@ TEST(Stage2LogTest, Race24AnInvalidationIsOfWholeGranules) {
 // A split drops mmu_lock to fill its stock of tables for the next block.
 // Another thread waits to delete the slot, and the host takes memory away.
 TEST(Stage2LogTest, Race54TheSlotStaysWhileASplitFillsItsStock) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   std::thread deletion;
   std::atomic<pid_t> deleter = 0;
   std::atomic<bool> deleted = false;
@@ -699,137 +513,12 @@ TEST(Stage2LogTest, Race54TheSlotStaysWhileASplitFillsItsStock) {
       EXPECT_FALSE(deleted);
     });
     ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   }
   EXPECT_GE(top_ups, 2);
   deletion.join();
   EXPECT_EQ(vm->Stats().pages_4k + vm->Stats().pages_2m, 0u);
   EXPECT_EQ(AuditFindings(*vm), "");
-}
-
-// A guest reads a page of a block that is being split, whose translation it
-// has cached.
-// Covers: ARM-09
-TEST(Stage2LogTest, AConflictAbortDropsTheTranslationsAndTheAccessIsRepeated) {
-  Stage2Config options;
-  options.bbm_level = 2;
-  auto vm = Make(2 * kMiB, options);
-  ASSERT_EQ(Write(*vm, kPageSize, 5), AccessOutcome::kDone);
-  int reads = 0;
-  {
-    LockTrace trace([&](const LockTrace::Event& event) {
-      if (event.point != HookPoint::kBreakToTlbi || ++reads != 1) return;
-      std::thread([&] {
-        EXPECT_EQ(ReadValue(*vm, kPageSize), 5u);
-        EXPECT_EQ(vm->Stats().vcpus.tlb_conflict_aborts, 1u);
-        // The vCPU has dropped the block.
-        EXPECT_EQ(ReadValue(*vm, kPageSize), 5u);
-      }).join();
-    });
-    ASSERT_TRUE(SplitJob::Create(vm->state(), {}).value()->Run().ok());
-  }
-  EXPECT_GE(reads, 1);
-  EXPECT_EQ(vm->Stats().vcpus.tlb_conflict_aborts, 1u);
-  EXPECT_EQ(AuditFindings(*vm), "");
-}
-
-// At level 0 only a bug can bring two translations.
-// Covers: ARM-09
-TEST(Stage2LogTest, AConflictAbortWithoutFeatBbmIsAnError) {
-  auto vm = Make(2 * kMiB);
-  ArmSkipOneFlush(FlushReason::kBbm, 1);
-  ASSERT_TRUE(SplitJob::Create(vm->state(), {}).value()->Run().ok());
-  ArmSkipOneFlush(FlushReason::kBbm, 0);
-  uint64_t word = 0;
-  EXPECT_EQ(
-      vm->state().vcpus[0]->Access(Gpa(kPageSize), AccessKind::kRead, &word),
-      AccessOutcome::kError);
-  const absl::Status& status = vm->state().vcpus[0]->status();
-  EXPECT_EQ(DetailOf(status).reason, Reason::kInternalError);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("TLB conflict abort at gpa 0x1000"));
-  EXPECT_EQ(vm->Stats().vcpus.tlb_conflict_aborts, 0u);
-}
-
-// Covers: ARM-02, ARM-39
-TEST(Stage2LogTest, AVcpuForgetsATableThatWasUnlinked) {
-  auto vm = Make(2 * kMiB);
-  ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-  ASSERT_EQ(Write(*vm, kPageSize, 5), AccessOutcome::kDone);
-  const uint64_t tables = vm->Stats().table_pages;
-  HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPagesPerBlock));
-  EXPECT_EQ(vm->Stats().table_pages, tables - 1);
-  RcuBarrier();
-  EXPECT_EQ(ReadValue(*vm, kPageSize), 5u);
-  EXPECT_EQ(AuditFindings(*vm), "");
-}
-
-// What each flush is for: without it a write is in no log, or goes to memory
-// that the host has taken.
-// Covers: DL-05, DL-17
-TEST(Stage2LogTest, WithoutItsFlushAWriteGoesUnnoticed) {
-  for (const bool skip : {false, true}) {
-    SCOPED_TRACE(skip);
-    const auto arm = [&](FlushReason reason) {
-      ArmSkipOneFlush(reason, skip ? 1 : 0);
-    };
-    const std::vector<uint64_t> noticed =
-        skip ? std::vector<uint64_t>{} : std::vector<uint64_t>{3};
-    auto vm = Make(0);
-    arm(FlushReason::kWriteProtect);
-    ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kNone)).ok());
-    ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
-    EXPECT_EQ(SealAndList(*vm, 0), noticed);
-
-    vm = Make(2 * kMiB);
-    ASSERT_TRUE(
-        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-    ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
-    uint64_t epoch = 0;
-    EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3));
-    arm(FlushReason::kClearDirty);
-    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                                MaskOf(kBlocks * kPagesPerBlock, {3}), nullptr)
-                    .ok());
-    ASSERT_EQ(Write(*vm, 3 * kPageSize, 2), AccessOutcome::kDone);
-    EXPECT_EQ(SealAndList(*vm, 0), noticed);
-
-    vm = Make(0);
-    arm(FlushReason::kNotifier);
-    HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPagesPerBlock));
-    ArmSkipOneFlush(FlushReason::kNotifier, 0);
-    const uint64_t faults = vm->Stats().vcpus.pf_taken;
-    ASSERT_EQ(Write(*vm, 3 * kPageSize, 3), AccessOutcome::kDone);
-    EXPECT_EQ(vm->Stats().vcpus.pf_taken, skip ? faults : faults + 1);
-  }
-}
-
-// More rights in place: the vCPU drops what it has cached, and no other does.
-// Covers: ARM-07
-TEST(Stage2LogTest, AVcpuThatGetsMoreRightsInvalidatesForItselfAlone) {
-  auto vm = Make(2 * kMiB);
-  ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-  constexpr auto kLocal = static_cast<size_t>(TlbiKind::kIpaLocal);
-  constexpr auto kStage1 = static_cast<size_t>(TlbiKind::kStage1Local);
-  constexpr auto kBroadcast = static_cast<size_t>(TlbiKind::kIpa);
-  const VmStatsSnapshot before = vm->Stats();
-  ReadValue(*vm, 3 * kPageSize);
-  EXPECT_EQ(vm->Stats().tlbi[kLocal], before.tlbi[kLocal]);
-  ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
-  EXPECT_EQ(vm->Stats().tlbi[kLocal], before.tlbi[kLocal] + 1);
-  EXPECT_EQ(vm->Stats().tlbi[kStage1], before.tlbi[kStage1] + 1);
-  EXPECT_EQ(vm->Stats().tlbi[kBroadcast], before.tlbi[kBroadcast]);
-  // A write that is emulated gets no rights.
-  MemslotConfig read_only = Slot(1, kGiB, kMiB);
-  read_only.mode = MemslotConfig::Mode::kReadOnly;
-  ASSERT_TRUE(vm->SetMemslot(read_only).ok());
-  ReadValue(*vm, kGiB);
-  const VmStatsSnapshot emulates = vm->Stats();
-  EXPECT_EQ(Write(*vm, kGiB, 1), AccessOutcome::kEmulated);
-  EXPECT_EQ(vm->Stats().tlbi[kLocal], emulates.tlbi[kLocal]);
 }
 
 // Covers: ARM-40
@@ -849,59 +538,17 @@ TEST(Stage2LogTest, AWalkOverMuchMemoryReleasesTheLock) {
   }
   LockTrace trace;
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kNone)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kNone)).ok());
   EXPECT_GE(trace.CountOf(HookPoint::kYield), 3);
-}
-
-// Covers: AGE-19
-TEST(Stage2LogTest, AnAgedPageFaultsUnlessTheProcessorSetsTheFlag) {
-  using Af = Stage2Config::AccessFlag;
-  for (const Af af : {Af::kByFault, Af::kByHardware}) {
-    Stage2Config options;
-    options.access_flag = af;
-    auto vm = Make(0, options);
-    const HvaRange pages = HostPagesOf(*vm, 0, 0, kPagesPerBlock);
-    const GfnRange range = GfnRange::Of(Gfn(0), kPagesPerBlock);
-    const auto young = [&](AgeLock lock) {
-      return *vm->Age(range, AgeMode::kTest, nullptr, Gfn(0),
-                      MissingSlots::kRefuse, lock);
-    };
-    ReadValue(*vm, 0);
-    const uint64_t flushes = Requests(*vm, FlushReason::kAge);
-    // A translation that a vCPU has cached is not noticed.
-    EXPECT_TRUE(ClearYoung(vm->state(), pages));
-    EXPECT_FALSE(LeafOf(*vm, 0).IsAccessed());
-    const uint64_t faults = vm->Stats().vcpus.pf_taken;
-    EXPECT_EQ(ReadValue(*vm, 0), 0u);
-    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, 0u);
-    EXPECT_EQ(vm->Stats().vcpus.pf_taken, faults);
-    EXPECT_EQ(Requests(*vm, FlushReason::kAge), flushes);
-    // Old pages need no flush.
-    EXPECT_FALSE(ClearFlushYoung(vm->state(), pages));
-    EXPECT_EQ(Requests(*vm, FlushReason::kAge), flushes);
-    vm->state().vcpus[0]->stage2()->FlushAll();
-    ReadValue(*vm, 0);
-    EXPECT_TRUE(ClearFlushYoung(vm->state(), pages));
-    EXPECT_EQ(Requests(*vm, FlushReason::kAge), flushes + 1);
-    const uint64_t before = vm->Stats().vcpus.pf_taken;
-    EXPECT_EQ(ReadValue(*vm, 0), 0u);
-    EXPECT_EQ(vm->Stats().vcpus.pf_taken - before,
-              af == Af::kByFault ? 1u : 0u);
-    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, kPagesPerBlock);
-    // It takes mmu_lock, and so is left out without it.
-    const AgeResult without = young(AgeLock::kLocklessOnly);
-    EXPECT_EQ(without.young_page_count + without.old_page_count, 0u);
-    EXPECT_TRUE(without.skipped[static_cast<size_t>(MmuKind::kStage2)]);
-  }
 }
 
 // An arm64 kernel has no counters of shadow pages, of the fast path, or of the
 // instructions of x86. These rows are not listed for a VM on stage 2.
 // Covers: STAT-40
 TEST(Stage2LogTest, TheCountersThatOnlyX86HasAreNamedAndStayZero) {
-  auto vm = Make(2 * kMiB);
+  auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   for (uint64_t page = 0; page < kPagesPerBlock; ++page) {
     ASSERT_EQ(Write(*vm, page * kPageSize, 1), AccessOutcome::kDone);
   }
