@@ -1,5 +1,5 @@
-// Runs the stress program for half a minute, and checks that it reaches what it is
-// for and detects injected faults.
+// Runs the stress program for half a minute, and checks that it reaches what it
+// is for and detects injected faults.
 
 #include <sys/wait.h>
 
