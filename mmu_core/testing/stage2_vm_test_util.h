@@ -14,6 +14,7 @@
 #include "mmu_core/stage2/stage2_state.h"
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
@@ -21,8 +22,6 @@
 namespace mmu::testing {
 
 inline constexpr uint64_t kBlocks = 4;
-inline constexpr uint64_t kPagesPerBlock = 512;
-inline constexpr uint64_t kBlockBytes = kPagesPerBlock * kPageSize;
 
 // A VM with granules of 4 KiB, and four blocks of memory on host pages of
 // 2 MiB. The guest has written to each block.
@@ -32,11 +31,11 @@ inline std::unique_ptr<Vm> MakeStage2Vm(uint64_t chunk_bytes,
   config.mmu = MmuMode::kStage2;
   config.stage2 = options;
   config.stage2.eager_split_chunk_bytes = chunk_bytes;
-  config.memslots = {Slot(0, 0, kBlocks * kBlockBytes, Level::k2M)};
+  config.memslots = {Slot(0, 0, kBlocks * 2 * kMiB, Level::k2M)};
   auto vm = MakeVmFrom(config);
   for (uint64_t block = 0; block < kBlocks; ++block) {
-    EXPECT_EQ(Write(*vm, block * kBlockBytes, block), AccessOutcome::kDone);
-    EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPagesPerBlock)), Level{2});
+    EXPECT_EQ(Write(*vm, block * 2 * kMiB, block), AccessOutcome::kDone);
+    EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPages2M)), Level{2});
   }
   return vm;
 }
@@ -52,13 +51,6 @@ inline S2Descriptor Stage2LeafOf(Vm& vm, uint64_t page) {
 
 inline uint64_t FlushRequests(const Vm& vm, FlushReason reason) {
   return vm.Stats().flush.requests[static_cast<size_t>(reason)];
-}
-
-inline DirtyLogConfig LogConfig(InitiallySet initially_set, SplitPolicy split) {
-  DirtyLogConfig config;
-  config.initially_set = initially_set;
-  config.split = split;
-  return config;
 }
 
 }  // namespace mmu::testing

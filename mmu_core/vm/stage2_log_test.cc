@@ -29,6 +29,7 @@
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/await.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/hold_clock.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/interleaving.h"
@@ -48,17 +49,19 @@ namespace {
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::Await;
 using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::Config;
 using ::mmu::testing::FlushRequests;
 using ::mmu::testing::HostPagesOf;
 using ::mmu::testing::HostUnmaps;
 using ::mmu::testing::Interleaving;
 using ::mmu::testing::IsAsleep;
 using ::mmu::testing::kBlocks;
-using ::mmu::testing::kPagesPerBlock;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
 using ::mmu::testing::LeapingHoldClock;
 using ::mmu::testing::LevelOf;
 using ::mmu::testing::LockTrace;
-using ::mmu::testing::LogConfig;
 using ::mmu::testing::MakeStage2Vm;
 using ::mmu::testing::MakeVmFrom;
 using ::mmu::testing::MaskOf;
@@ -76,9 +79,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kGiB = uint64_t{1} << 30;
-
 // The tables that are neither linked nor free: the stock for splits.
 uint64_t Stock(const Vm& vm) {
   return S2Pool<Arm4K>::Process().tables_out() - vm.Stats().table_pages;
@@ -95,14 +95,14 @@ TEST(Stage2LogTest, BlocksAreProtectedAndFlushedBeforeTheyAreSplit) {
       ++splits;
       EXPECT_EQ(FlushRequests(*vm, FlushReason::kWriteProtect), 1u);
       for (uint64_t block = 0; block < kBlocks; ++block) {
-        EXPECT_FALSE(Stage2LeafOf(*vm, block * kPagesPerBlock).IsWritable());
+        EXPECT_FALSE(Stage2LeafOf(*vm, block * kPages2M).IsWritable());
       }
     });
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   }
   EXPECT_EQ(splits, static_cast<int>(kBlocks));
-  for (uint64_t page = 0; page < kBlocks * kPagesPerBlock; ++page) {
+  for (uint64_t page = 0; page < kBlocks * kPages2M; ++page) {
     EXPECT_EQ(LevelOf(vm->state(), Gfn(page)), Level{1}) << page;
     EXPECT_FALSE(Stage2LeafOf(*vm, page).IsWritable()) << page;
   }
@@ -116,10 +116,10 @@ TEST(Stage2LogTest, WithAllPagesDirtyTheStartChangesNothing) {
   auto vm = MakeStage2Vm(2 * kMiB);
   const uint64_t requests = vm->Stats().flush.remote_tlb_flush_requests;
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
+      StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
   for (uint64_t block = 0; block < kBlocks; ++block) {
-    EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPagesPerBlock)), Level{2});
-    EXPECT_TRUE(Stage2LeafOf(*vm, block * kPagesPerBlock).IsWritable());
+    EXPECT_EQ(LevelOf(vm->state(), Gfn(block * kPages2M)), Level{2});
+    EXPECT_TRUE(Stage2LeafOf(*vm, block * kPages2M).IsWritable());
   }
   EXPECT_EQ(vm->Stats().flush.remote_tlb_flush_requests, requests);
 }
@@ -144,19 +144,19 @@ TEST(Stage2LogTest, BlocksAreSplitAtTheStartOrAtTheClearOrByFaults) {
     SCOPED_TRACE(Format("initially set %d, chunk %d",
                         static_cast<int>(c.initially_set), c.chunk));
     auto vm = MakeStage2Vm(c.chunk);
-    ASSERT_TRUE(StartLog(*vm, LogConfig(c.initially_set, c.split)).ok());
+    ASSERT_TRUE(StartLog(*vm, Config(c.initially_set, c.split)).ok());
     EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), c.at_start);
     uint64_t epoch = 0;
     SealAndList(*vm, 0, &epoch);
-    std::vector<uint64_t> mask(kBlocks * kPagesPerBlock / 64);
+    std::vector<uint64_t> mask(kBlocks * kPages2M / 64);
     mask[0] = 1;
-    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                                mask, nullptr)
-                    .ok());
+    ASSERT_TRUE(
+        ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M, mask, nullptr)
+            .ok());
     EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), c.after_clear);
     // The other blocks wait for their own clears.
     if (c.initially_set == InitiallySet::kYes) {
-      EXPECT_EQ(LevelOf(vm->state(), Gfn(kPagesPerBlock)), block);
+      EXPECT_EQ(LevelOf(vm->state(), Gfn(kPages2M)), block);
     }
     EXPECT_FALSE(Stage2LeafOf(*vm, 0).IsWritable());
     // A block that is left is split by the first write to it.
@@ -170,15 +170,15 @@ TEST(Stage2LogTest, BlocksAreSplitAtTheStartOrAtTheClearOrByFaults) {
 TEST(Stage2LogTest, AClearProtectsThePagesBetweenThoseThatItClears) {
   auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   for (const uint64_t page : {2, 3, 5, 9, 10}) {
     ASSERT_EQ(Write(*vm, page * kPageSize, page), AccessOutcome::kDone);
   }
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(2, 3, 5, 9, 10));
   const absl::StatusOr<ClearResult> cleared =
-      ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                      MaskOf(kBlocks * kPagesPerBlock, {3, 9}), nullptr);
+      ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                      MaskOf(kBlocks * kPages2M, {3, 9}), nullptr);
   ASSERT_TRUE(cleared.ok());
   EXPECT_EQ(cleared->cleared_page_count, 2u);
   EXPECT_EQ(cleared->also_protected_page_count, 1u);  // page 5
@@ -193,9 +193,8 @@ TEST(Stage2LogTest, AClearProtectsThePagesBetweenThoseThatItClears) {
   EXPECT_EQ(ReadValue(*vm, 5 * kPageSize), 5u);
   EXPECT_FALSE(Stage2LeafOf(*vm, 5).IsWritable());
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(2, 5, 10));
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {2, 5, 10}),
-                              nullptr)
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                              MaskOf(kBlocks * kPages2M, {2, 5, 10}), nullptr)
                   .ok());
   EXPECT_EQ(ReadValue(*vm, 5 * kPageSize), 5u);
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), IsEmpty());
@@ -237,7 +236,7 @@ TEST(Stage2LogTest, AClearOfAPartOfAGranuleProtectsAndReportsTheRest) {
 TEST(Stage2LogTest, AClearProtectsABlockBeforeItSplitsIt) {
   auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
+      StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear)).ok());
   uint64_t epoch = 0;
   SealAndList(*vm, 0, &epoch);
   int splits = 0;
@@ -247,15 +246,14 @@ TEST(Stage2LogTest, AClearProtectsABlockBeforeItSplitsIt) {
       ++splits;
       EXPECT_FALSE(Stage2LeafOf(*vm, 0).IsWritable());
     });
-    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                                MaskOf(kBlocks * kPagesPerBlock, {3, 9}),
-                                nullptr)
+    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                                MaskOf(kBlocks * kPages2M, {3, 9}), nullptr)
                     .ok());
   }
   EXPECT_EQ(splits, 1);
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level{1});
   EXPECT_FALSE(Stage2LeafOf(*vm, 100).IsWritable());
-  EXPECT_TRUE(Stage2LeafOf(*vm, kPagesPerBlock).IsWritable());
+  EXPECT_TRUE(Stage2LeafOf(*vm, kPages2M).IsWritable());
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
@@ -264,25 +262,25 @@ TEST(Stage2LogTest, AClearThatLeavesABlockReportsAllThatItProtects) {
     std::vector<uint64_t> cleared;
     uint64_t also_protected;
   };
-  std::vector<uint64_t> whole_block(kPagesPerBlock);
+  std::vector<uint64_t> whole_block(kPages2M);
   std::iota(whole_block.begin(), whole_block.end(), 0);
   for (const uint64_t chunk : {uint64_t{0}, 2 * kMiB}) {
     for (const Row& row : std::vector<Row>{
-             {{3}, kPagesPerBlock - 1},
+             {{3}, kPages2M - 1},
              // Words of one block: the first of them protects the block.
-             {{3, 64, 500}, kPagesPerBlock - 3},
-             {{511, 512}, 2 * kPagesPerBlock - 2},
+             {{3, 64, 500}, kPages2M - 3},
+             {{511, 512}, 2 * kPages2M - 2},
              {whole_block, 0},
          }) {
       auto vm = MakeStage2Vm(chunk);
       ASSERT_TRUE(
-          StartLog(*vm, LogConfig(InitiallySet::kYes, SplitPolicy::kOnClear))
+          StartLog(*vm, Config(InitiallySet::kYes, SplitPolicy::kOnClear))
               .ok());
       uint64_t epoch = 0;
       SealAndList(*vm, 0, &epoch);
-      const absl::StatusOr<ClearResult> cleared = ClearAndDeliver(
-          *vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-          MaskOf(kBlocks * kPagesPerBlock, row.cleared), nullptr);
+      const absl::StatusOr<ClearResult> cleared =
+          ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                          MaskOf(kBlocks * kPages2M, row.cleared), nullptr);
       ASSERT_TRUE(cleared.ok());
       EXPECT_EQ(cleared->also_protected_page_count, row.also_protected)
           << chunk << ", " << row.cleared.size() << " pages";
@@ -299,12 +297,12 @@ TEST(Stage2LogTest, WithoutTablesTheLogStartsAndBlocksStayProtected) {
   const TableBudget::Use use = budget.Snapshot();
   budget.SetMax(use.in_use + use.in_grace_period + 3);
   const absl::Status started =
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager));
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager));
   budget.SetMax(0);
   EXPECT_TRUE(started.ok()) << started;
   uint64_t blocks = 0;
   for (uint64_t block = 0; block < kBlocks; ++block) {
-    const uint64_t page = block * kPagesPerBlock;
+    const uint64_t page = block * kPages2M;
     blocks += LevelOf(vm->state(), Gfn(page)) == Level{2};
     EXPECT_FALSE(Stage2LeafOf(*vm, page).IsWritable()) << block;
   }
@@ -340,7 +338,7 @@ TEST(Stage2LogTest, TheChunkIsASizeOfALeafAndCanChange) {
       HasSubstr("no stage-2 tables"));
   // The new chunk holds for the next log.
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   EXPECT_EQ(LevelOf(vm->state(), Gfn(0)), Level{1});
 }
 
@@ -360,7 +358,7 @@ TEST(Stage2LogTest, TheStockOfTablesGoesWhenASlotStopsToLogOrGoes) {
     auto vm = MakeStage2Vm(kGiB);
     const uint64_t before = Stock(*vm);
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
     EXPECT_GE(Stock(*vm), before + 500);
     // A chunk that shrinks leaves the stock usable.
     ASSERT_TRUE(vm->SetEagerSplitChunk(4096).ok());
@@ -389,12 +387,12 @@ TEST(Stage2LogTest, FaultsShareTheLockAndAllElseHasItAlone) {
     run();
     return trace.Modes();
   };
-  EXPECT_EQ(modes([&] {
-              EXPECT_TRUE(StartLog(*vm, LogConfig(InitiallySet::kNo,
-                                                  SplitPolicy::kEager))
-                              .ok());
-            }),
-            "write");
+  EXPECT_EQ(
+      modes([&] {
+        EXPECT_TRUE(
+            StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      }),
+      "write");
   // Permission, translation and Access flag faults.
   EXPECT_EQ(modes([&] { Write(*vm, 0, 1); }), "read");
   EXPECT_EQ(modes([&] { HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, 1)); }),
@@ -410,7 +408,7 @@ TEST(Stage2LogTest, FaultsShareTheLockAndAllElseHasItAlone) {
   EXPECT_EQ(modes([&] { ReadValue(*vm, 0); }), "read");
   EXPECT_EQ(modes([&] {
               SplitRequest request;
-              request.ranges = {GfnRange::Of(Gfn(0), kPagesPerBlock)};
+              request.ranges = {GfnRange::Of(Gfn(0), kPages2M)};
               EXPECT_TRUE(vm->MakeSplitJob(request).value()->Run().ok());
             }),
             "write");
@@ -432,8 +430,7 @@ TEST(Stage2LogTest, AReadAfterTheFirstWriteFaultsUnlessTheBlockWasSplitAhead) {
       ASSERT_EQ(Write(*vm, 0), AccessOutcome::kDone);
       ASSERT_EQ(LevelOf(vm->state(), Gfn(0)), block);
       ASSERT_TRUE(
-          StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager))
-              .ok());
+          StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
       ASSERT_EQ(Write(*vm, 7 * kPageSize), AccessOutcome::kDone);
       const VcpuStatsSnapshot before = vm->Stats().vcpus;
       Touch(*vm, GfnRange::Of(Gfn(0), pages), AccessKind::kRead);
@@ -452,8 +449,8 @@ TEST(Stage2LogTest, AFirstAccessWhileLoggingIsNoStallOfASplit) {
     auto vm = MakeStage2Vm(chunk);
     ASSERT_TRUE(vm->SetMemslot(Slot(1, kGiB, 2 * kMiB, Level::k2M)).ok());
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-    Touch(*vm, GfnRange::Of(Gfn(kGiB / kPageSize), kPagesPerBlock));
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+    Touch(*vm, GfnRange::Of(Gfn(kGiB / kPageSize), kPages2M));
     EXPECT_EQ(
         vm->Stats().vcpus.stall_nanos[static_cast<size_t>(StallCause::kSplit)],
         0u);
@@ -503,8 +500,8 @@ TEST(Stage2LogTest, Race54TheSlotStaysWhileASplitFillsItsStock) {
           deleted = true;
         });
         std::thread([&] {
-          HostUnmaps(*vm, HostPagesOf(*vm, 0, (kBlocks - 1) * kPagesPerBlock,
-                                      kBlocks * kPagesPerBlock));
+          HostUnmaps(*vm, HostPagesOf(*vm, 0, (kBlocks - 1) * kPages2M,
+                                      kBlocks * kPages2M));
         }).join();
       }
       // It waits for slots_lock, and would go on if the split released it.
@@ -513,7 +510,7 @@ TEST(Stage2LogTest, Race54TheSlotStaysWhileASplitFillsItsStock) {
       EXPECT_FALSE(deleted);
     });
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   }
   EXPECT_GE(top_ups, 2);
   deletion.join();
@@ -538,7 +535,7 @@ TEST(Stage2LogTest, AWalkOverMuchMemoryReleasesTheLock) {
   }
   LockTrace trace;
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kNone)).ok());
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kNone)).ok());
   EXPECT_GE(trace.CountOf(HookPoint::kYield), 3);
 }
 
@@ -548,8 +545,8 @@ TEST(Stage2LogTest, AWalkOverMuchMemoryReleasesTheLock) {
 TEST(Stage2LogTest, TheCountersThatOnlyX86HasAreNamedAndStayZero) {
   auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
-  for (uint64_t page = 0; page < kPagesPerBlock; ++page) {
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+  for (uint64_t page = 0; page < kPages2M; ++page) {
     ASSERT_EQ(Write(*vm, page * kPageSize, 1), AccessOutcome::kDone);
   }
   HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, 512));

@@ -11,6 +11,7 @@
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/stage2_vm_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
@@ -23,11 +24,13 @@ namespace {
 
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::Config;
 using ::mmu::testing::HostPagesOf;
 using ::mmu::testing::HostUnmaps;
 using ::mmu::testing::kBlocks;
-using ::mmu::testing::kPagesPerBlock;
-using ::mmu::testing::LogConfig;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
 using ::mmu::testing::MakeStage2Vm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::PagesOf;
@@ -41,9 +44,6 @@ using ::mmu::testing::TestStart;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 Stage2Config DirtyStateByHardware() {
   Stage2Config options;
@@ -74,8 +74,8 @@ TEST(Stage2NotedWritesTest, WritesThatTheProcessorNotesAreInTheLog) {
   EXPECT_EQ(AuditFindings(*vm), "");
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 7));
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {0, 7}), nullptr)
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                              MaskOf(kBlocks * kPages2M, {0, 7}), nullptr)
                   .ok());
   EXPECT_FALSE(Stage2LeafOf(*vm, 7).HasNotedWrite());
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), IsEmpty());
@@ -97,8 +97,8 @@ TEST(Stage2NotedWritesTest, WritesThatTheProcessorNotesAreInTheLog) {
   HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, 512));
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 9));
   // The log does not end while such a page is unknown.
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {0, 9}), nullptr)
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                              MaskOf(kBlocks * kPages2M, {0, 9}), nullptr)
                   .ok());
   write_noted(3);
   EXPECT_EQ(
@@ -113,7 +113,7 @@ TEST(Stage2NotedWritesTest, WritesThatTheProcessorNotesAreInTheLog) {
 std::unique_ptr<Vm> MakeWithANotedWrite() {
   auto vm = MakeStage2Vm(2 * kMiB, DirtyStateByHardware());
   DirtyLogStart start =
-      TestStart(LogConfig(InitiallySet::kNo, SplitPolicy::kNone));
+      TestStart(Config(InitiallySet::kNo, SplitPolicy::kNone));
   start.ttl = absl::Seconds(60);
   EXPECT_TRUE(vm->StartDirtyLog(start, nullptr).ok());
   // Splits the block, whose pages then fault one by one.
@@ -142,8 +142,8 @@ TEST(Stage2NotedWritesTest, AWriteThatTheProcessorNotesCountsOnce) {
   uint64_t epoch = 0;
   EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(0, 3, 5, 7, 9));
   // Protects pages 5 and 7 as well, and marks them again.
-  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                              MaskOf(kBlocks * kPagesPerBlock, {3, 9}), nullptr)
+  ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                              MaskOf(kBlocks * kPages2M, {3, 9}), nullptr)
                   .ok());
   EXPECT_FALSE(Stage2LeafOf(*vm, 5).HasNotedWrite());
   write(5);

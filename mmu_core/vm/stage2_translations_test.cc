@@ -16,6 +16,7 @@
 #include "mmu_core/stats/labels.h"
 #include "mmu_core/sync/rcu.h"
 #include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/dirty_log_test_util.h"
 #include "mmu_core/testing/fault_injection.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/lock_trace.h"
@@ -32,13 +33,15 @@ namespace {
 using ::mmu::testing::ArmSkipOneFlush;
 using ::mmu::testing::AuditFindings;
 using ::mmu::testing::ClearAndDeliver;
+using ::mmu::testing::Config;
 using ::mmu::testing::FlushRequests;
 using ::mmu::testing::HostPagesOf;
 using ::mmu::testing::HostUnmaps;
 using ::mmu::testing::kBlocks;
-using ::mmu::testing::kPagesPerBlock;
+using ::mmu::testing::kGiB;
+using ::mmu::testing::kMiB;
+using ::mmu::testing::kPages2M;
 using ::mmu::testing::LockTrace;
-using ::mmu::testing::LogConfig;
 using ::mmu::testing::MakeStage2Vm;
 using ::mmu::testing::MaskOf;
 using ::mmu::testing::ReadValue;
@@ -49,9 +52,6 @@ using ::mmu::testing::StartLog;
 using ::mmu::testing::Write;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 // A guest reads a page of a block that is being split, whose translation it
 // has cached.
@@ -102,10 +102,10 @@ TEST(Stage2TranslationsTest, AConflictAbortWithoutFeatBbmIsAnError) {
 TEST(Stage2TranslationsTest, AVcpuForgetsATableThatWasUnlinked) {
   auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   ASSERT_EQ(Write(*vm, kPageSize, 5), AccessOutcome::kDone);
   const uint64_t tables = vm->Stats().table_pages;
-  HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPagesPerBlock));
+  HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPages2M));
   EXPECT_EQ(vm->Stats().table_pages, tables - 1);
   RcuBarrier();
   EXPECT_EQ(ReadValue(*vm, kPageSize), 5u);
@@ -126,26 +126,26 @@ TEST(Stage2TranslationsTest, WithoutItsFlushAWriteGoesUnnoticed) {
     auto vm = MakeStage2Vm(0);
     arm(FlushReason::kWriteProtect);
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kNone)).ok());
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kNone)).ok());
     ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
     EXPECT_EQ(SealAndList(*vm, 0), noticed);
 
     vm = MakeStage2Vm(2 * kMiB);
     ASSERT_TRUE(
-        StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+        StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
     ASSERT_EQ(Write(*vm, 3 * kPageSize, 1), AccessOutcome::kDone);
     uint64_t epoch = 0;
     EXPECT_THAT(SealAndList(*vm, 0, &epoch), ElementsAre(3));
     arm(FlushReason::kClearDirty);
-    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPagesPerBlock,
-                                MaskOf(kBlocks * kPagesPerBlock, {3}), nullptr)
+    ASSERT_TRUE(ClearAndDeliver(*vm, 0, epoch, 0, kBlocks * kPages2M,
+                                MaskOf(kBlocks * kPages2M, {3}), nullptr)
                     .ok());
     ASSERT_EQ(Write(*vm, 3 * kPageSize, 2), AccessOutcome::kDone);
     EXPECT_EQ(SealAndList(*vm, 0), noticed);
 
     vm = MakeStage2Vm(0);
     arm(FlushReason::kNotifier);
-    HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPagesPerBlock));
+    HostUnmaps(*vm, HostPagesOf(*vm, 0, 0, kPages2M));
     ArmSkipOneFlush(FlushReason::kNotifier, 0);
     const uint64_t faults = vm->Stats().vcpus.pf_taken;
     ASSERT_EQ(Write(*vm, 3 * kPageSize, 3), AccessOutcome::kDone);
@@ -158,7 +158,7 @@ TEST(Stage2TranslationsTest, WithoutItsFlushAWriteGoesUnnoticed) {
 TEST(Stage2TranslationsTest, AVcpuThatGetsMoreRightsInvalidatesForItselfAlone) {
   auto vm = MakeStage2Vm(2 * kMiB);
   ASSERT_TRUE(
-      StartLog(*vm, LogConfig(InitiallySet::kNo, SplitPolicy::kEager)).ok());
+      StartLog(*vm, Config(InitiallySet::kNo, SplitPolicy::kEager)).ok());
   constexpr auto kLocal = static_cast<size_t>(TlbiKind::kIpaLocal);
   constexpr auto kStage1 = static_cast<size_t>(TlbiKind::kStage1Local);
   constexpr auto kBroadcast = static_cast<size_t>(TlbiKind::kIpa);
@@ -186,8 +186,8 @@ TEST(Stage2TranslationsTest, AnAgedPageFaultsUnlessTheProcessorSetsTheFlag) {
     Stage2Config options;
     options.access_flag = af;
     auto vm = MakeStage2Vm(0, options);
-    const HvaRange pages = HostPagesOf(*vm, 0, 0, kPagesPerBlock);
-    const GfnRange range = GfnRange::Of(Gfn(0), kPagesPerBlock);
+    const HvaRange pages = HostPagesOf(*vm, 0, 0, kPages2M);
+    const GfnRange range = GfnRange::Of(Gfn(0), kPages2M);
     const auto young = [&](AgeLock lock) {
       return *vm->Age(range, AgeMode::kTest, nullptr, Gfn(0),
                       MissingSlots::kRefuse, lock);
@@ -213,7 +213,7 @@ TEST(Stage2TranslationsTest, AnAgedPageFaultsUnlessTheProcessorSetsTheFlag) {
     EXPECT_EQ(ReadValue(*vm, 0), 0u);
     EXPECT_EQ(vm->Stats().vcpus.pf_taken - before,
               af == Af::kByFault ? 1u : 0u);
-    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, kPagesPerBlock);
+    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, kPages2M);
     // It takes mmu_lock, and so is left out without it.
     const AgeResult without = young(AgeLock::kLocklessOnly);
     EXPECT_EQ(without.young_page_count + without.old_page_count, 0u);
