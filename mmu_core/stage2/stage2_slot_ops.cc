@@ -95,7 +95,7 @@ void Stage2SlotOps<G>::FastZapAll(LockOp op, MmuCost* cost) {
   parts_.slots.slots_lock.AssertHeld();
   const Stage2State<G>& stage2 = parts_.stage2;
   MmuWriteLocked lock(stage2.parts.lock, op, cost);
-  if (!NotesWrites()) {
+  if (!stage2.options.NotesWrites()) {
     UnmapStage2(stage2, lock, /*slot=*/nullptr, kAllGfns, FlushReason::kZap,
                 MayYield::kYes, cost);
     return;
@@ -159,7 +159,7 @@ void Stage2SlotOps<G>::Reprotect(MmuWriteLocked& lock, const Memslot& slot,
 
 template <TableGeometry G>
 absl::Status Stage2SlotOps<G>::CollectDirty(MmuCost* cost) {
-  if (!NotesWrites()) return absl::OkStatus();
+  if (!parts_.stage2.options.NotesWrites()) return absl::OkStatus();
   // A slot that goes or moves meanwhile marks the writes noted so far itself,
   // since its mappings go.
   Gfn from(0);

@@ -68,7 +68,6 @@ class Stage2SlotOps final : public Mmu {
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;
 
  private:
-  bool NotesWrites() const { return parts_.stage2.options.NotesWrites(); }
   // The slot with the lowest gfns that ends behind `from`.
   std::optional<Memslot> NextSlot(Gfn from) const;
   // Pieces of the smallest block if eager splitting is off: for a split that a
