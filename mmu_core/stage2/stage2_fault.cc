@@ -87,6 +87,7 @@ class Mapper {
     if (c.IsPresentLeaf()) {
       done = state_.updater.ChangeRights(lock_, c, wanted);
     } else if (c.IsPresentTable()) {
+      if (IsAllowedBelow()) return FaultResult::kSpurious;
       // After logging a block may take the place of small pages (ARM-37).
       done = state_.updater.Replace(lock_, c, leaf, nullptr);
     } else {
@@ -99,6 +100,22 @@ class Mapper {
     // dirty once.
     if (fault_.ring != nullptr) fault_.dirtied_pages = 0;
     return FaultResult::kRetry;
+  }
+
+  // Whether a page below the goal allows the access by now. The block would
+  // undo a split that was asked for:
+  //   1. a split breaks the block     2. the guest accesses it and faults
+  //   3. the split links its table    4. this thread gets mmu_lock
+  bool IsAllowedBelow() const {
+    S2Cursor<G> c = state_.CursorOver(GfnRange::Of(fault_.gfn, 1), Level{1});
+    for (; c.Valid(); c.Next()) {
+      if (c.IsPresentLeaf()) return IsAllowedBy(c.old_spte());
+    }
+    return false;
+  }
+  bool IsAllowedBy(S2Descriptor leaf) const {
+    return leaf.IsAccessed() &&
+           (leaf.Allows(fault_.kind) || (is_write() && leaf.NotesWrites()));
   }
 
   void MarkDirty() {

@@ -18,7 +18,9 @@ inline constexpr int kS2TablesPerFault = ToInt(G::kMaxStartLevel) - 1;
 
 // Maps the granule of fault.gfn, or a block that contains it, and marks its
 // pages dirty if they become writable in a slot that logs. kRetry: another
-// walker changes the path. kSpurious: the mapping allows the access already.
+// walker changes the path. kSpurious: the mapping allows the access already. If
+// a page below a table does, the block does not take the table's place: a fault
+// that the break of a split caused would undo the split.
 //
 // A slot that logs is mapped by pages only, and a page becomes writable only by
 // a write (ARM-36). If a block is in the way, the fault splits it. At FEAT_BBM

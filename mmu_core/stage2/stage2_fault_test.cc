@@ -173,6 +173,35 @@ TYPED_TEST(Stage2FaultGranuleTest, AfterLoggingAFaultBringsTheBlockBack) {
             Stage2TestCpu<G>::Result::kDone);
 }
 
+// Only a page that lacks the access brings the block back.
+// Covers: ARM-37
+TYPED_TEST(Stage2FaultGranuleTest, APageThatAllowsTheAccessStaysSmall) {
+  using G = TypeParam;
+  for (const auto dirty_state : {Stage2Options::HardwareDirtyState::kNo,
+                                 Stage2Options::HardwareDirtyState::kYes}) {
+    const bool is_noted =
+        dirty_state == Stage2Options::HardwareDirtyState::kYes;
+    Stage2World<G> world(
+        {.pages = PagesPer<G>(Level{2}),
+         .hardware_access_flag = Stage2Options::HardwareAccessFlag::kYes,
+         .hardware_dirty_state = dirty_state});
+    world.SetLogging(true);
+    world.Fault(world.At(0), AccessKind::kRead);
+    world.SetLogging(false);
+    const std::string rights = is_noted ? "rxad" : "rxa";
+    for (const AccessKind kind : {AccessKind::kRead, AccessKind::kExec}) {
+      EXPECT_EQ(world.Fault(world.At(0), kind), FaultResult::kSpurious);
+    }
+    EXPECT_THAT(world.Mappings(), ElementsAre(S2Mapping{0, 1, rights}));
+    // The processor gives itself the right to write, where it notes writes.
+    EXPECT_EQ(world.Fault(world.At(0), AccessKind::kWrite),
+              is_noted ? FaultResult::kSpurious : FaultResult::kFixed);
+    EXPECT_THAT(world.Mappings(),
+                ElementsAre(is_noted ? S2Mapping{0, 1, rights}
+                                     : S2Mapping{0, 2, "rwxa"}));
+  }
+}
+
 // At FEAT_BBM level 2, too: the block has other rights than the pages. A
 // processor that walks at any time never has two translations of one address:
 // until the TLBI it may use the table, to which it has cached a pointer.
@@ -193,7 +222,7 @@ TYPED_TEST(Stage2FaultGranuleTest, ATableIsBrokenBeforeItsBlockIsMade) {
           seen.push_back(cpu.Speculate(world.At(0)));
         }
       });
-      EXPECT_EQ(world.Fault(world.At(0), AccessKind::kRead),
+      EXPECT_EQ(world.Fault(world.At(kGfnsPerGranule<G>), AccessKind::kRead),
                 FaultResult::kFixed);
     }
     EXPECT_THAT(seen, ElementsAre(1, 0));

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "mmu_core/base/arm_geometry.h"
 #include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/table_budget.h"
 #include "mmu_core/stage2/stage2_age.h"
 #include "mmu_core/stage2/stage2_log.h"
@@ -122,6 +123,29 @@ TEST(Stage2SplitTest, PagesKeepTheRightsOfTheirBlockAndLookYoung) {
   EXPECT_THAT(world.Mappings(), ElementsAre(S2Mapping{0, 2, "rx"}));
   SplitAll(world, 2 * kMib);
   EXPECT_THAT(world.Mappings(), Each(Field(&S2Mapping::rights, "rxa")));
+}
+
+// A guest that accesses a block during its break does not undo the split: when
+// its fault gets mmu_lock, the pages are mapped.
+// Covers: ARM-26
+TEST(Stage2SplitTest, AFaultOfTheBreakDoesNotBringTheBlockBack) {
+  Stage2World<Arm4K> world({.pages = 512, .host_page_level = Level::k2M});
+  Stage2TestCpu<Arm4K> cpu(world);
+  world.Fault(world.At(0), AccessKind::kRead);
+  auto in_break = Stage2TestCpu<Arm4K>::Result::kDone;
+  {
+    LockTrace trace([&](const LockTrace::Event& event) {
+      if (event.point == HookPoint::kTlbiToMake) {
+        in_break = cpu.Try(world.At(3), AccessKind::kWrite);
+      }
+    });
+    SplitAll(world, 2 * kMib);
+  }
+  ASSERT_EQ(in_break, Stage2TestCpu<Arm4K>::Result::kFault);
+  EXPECT_EQ(world.Fault(world.At(3), AccessKind::kWrite),
+            FaultResult::kSpurious);
+  EXPECT_EQ(world.counters().Leafs(Level{1}), 512u);
+  EXPECT_EQ(world.tlbi().Count(TlbiKind::kIpa), 1u);
 }
 
 // Covers: ARM-27

@@ -178,18 +178,7 @@ class Stage2MainJobTest : public ::testing::TestWithParam<Processor> {};
 TEST_P(Stage2MainJobTest, MemoryAndItsCopyAreEqual) {
   const Processor& processor = GetParam();
   std::optional<Outcome> outcome;
-  // A guest that accesses a block during its break may map the block again,
-  // since nothing logs yet (ARM-37). The block is then split once more, and the
-  // counts are of another run than is expected here.
-  constexpr int kRuns = 3;
-  for (int run = 1; run <= kRuns; ++run) {
-    outcome.reset();
-    ASSERT_NO_FATAL_FAILURE(Migrate(processor, outcome));
-    if (processor.split != SplitWhen::kAhead ||
-        outcome->report.splits.split_2m_count() <= processor.split_2m) {
-      break;
-    }
-  }
+  ASSERT_NO_FATAL_FAILURE(Migrate(processor, outcome));
   const client::MigrationReport& report = outcome->report;
   const Metrics& metrics = outcome->metrics;
   const double breaks =
