@@ -104,6 +104,7 @@ class Stage2VcpuOf<G>::Engine {
       const TlbEntry* const cached = cpu_.tlb_.LookupStage2(page());
       if (cached != nullptr && Forbids(*cached)) {
         return {.kind = S2WalkResult::Kind::kPermissionFault,
+                .entry = {},
                 .level = cached->level};
       }
     }
