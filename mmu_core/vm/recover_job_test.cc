@@ -139,8 +139,8 @@ class RecoverJobOfMmuTest : public ::testing::TestWithParam<MmuMode> {};
 
 INSTANTIATE_TEST_SUITE_P(Mmus, RecoverJobOfMmuTest,
                          ::testing::Values(MmuMode::kTdp, MmuMode::kStage2),
-                         [](const auto& info) {
-                           return std::string(testing::ToString(info.param));
+                         [](const auto& mode) {
+                           return std::string(testing::ToString(mode.param));
                          });
 
 TEST_P(RecoverJobOfMmuTest, AlsoWhatCanBecome1GIsPacedByChunks) {

@@ -208,7 +208,7 @@ TEST_P(Stage2MainJobTest, MemoryAndItsCopyAreEqual) {
 
 INSTANTIATE_TEST_SUITE_P(Processors, Stage2MainJobTest,
                          ::testing::ValuesIn(Processors()),
-                         [](const auto& info) { return NameOf(info.param); });
+                         [](const auto& row) { return NameOf(row.param); });
 
 }  // namespace
 }  // namespace mmud::integration

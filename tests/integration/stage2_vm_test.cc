@@ -163,9 +163,9 @@ TEST_F(Stage2VmTest, CountersThatOnlyX86HasAreNotListed) {
       daemon_.client().Must(&v1::StatsService::Stub::GetMmuStats, request);
   ASSERT_EQ(stats.vms_size(), 1);
   const auto names = [](const auto& statistics) {
-    std::vector<std::string> names;
-    for (const v1::MmuStatistic& row : statistics) names.push_back(row.name());
-    return names;
+    std::vector<std::string> listed;
+    for (const v1::MmuStatistic& row : statistics) listed.push_back(row.name());
+    return listed;
   };
   const std::vector<std::string> of_vcpus = {
       "accesses",

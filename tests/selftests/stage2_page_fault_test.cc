@@ -136,7 +136,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          Memory::kLogged),
                        ::testing::Values(Flag::kSet, Flag::kAgedByFault,
                                          Flag::kAgedByHardware)),
-    [](const auto& info) { return NameOf(info.param); });
+    [](const auto& row) { return NameOf(row.param); });
 
 class Stage1WalkTest : public Stage2PageFaultTest {};
 
@@ -173,7 +173,7 @@ INSTANTIATE_TEST_SUITE_P(
                                          AccessKind::kExec),
                        ::testing::Values(Memory::kReadWrite, Memory::kLogged),
                        ::testing::Values(Flag::kSet)),
-    [](const auto& info) { return NameOf(info.param); });
+    [](const auto& row) { return NameOf(row.param); });
 
 }  // namespace
 }  // namespace mmu
