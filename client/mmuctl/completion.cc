@@ -119,7 +119,7 @@ Place Walk(const CLI::App& root, Context& context,
   return place;
 }
 
-void AddVms(Client& client, std::vector<Candidate>* candidates) {
+void AddVms(Client& client, std::vector<CompletionCandidate>* candidates) {
   v1::ListVmsRequest request;
   do {
     const auto page = client.vms().ListVms(request);
@@ -133,7 +133,7 @@ void AddVms(Client& client, std::vector<Candidate>* candidates) {
 }
 
 void AddSlotsOf(Client& client, const std::string& vm,
-                std::vector<Candidate>* candidates) {
+                std::vector<CompletionCandidate>* candidates) {
   v1::ListMemslotsRequest request;
   request.set_vm(VmName(vm));
   request.set_page_size(1000);
@@ -148,7 +148,8 @@ void AddSlotsOf(Client& client, const std::string& vm,
   } while (!request.page_token().empty());
 }
 
-void AddOperations(Client& client, std::vector<Candidate>* candidates) {
+void AddOperations(Client& client,
+                   std::vector<CompletionCandidate>* candidates) {
   google::longrunning::ListOperationsRequest request;
   do {
     const auto page = client.operations().List(request);
@@ -163,7 +164,7 @@ void AddOperations(Client& client, std::vector<Candidate>* candidates) {
   } while (!request.page_token().empty());
 }
 
-void AddMethods(Client& client, std::vector<Candidate>* candidates) {
+void AddMethods(Client& client, std::vector<CompletionCandidate>* candidates) {
   const auto services = client.dynamic().ListServices();
   if (!services.ok()) return;
   for (const std::string& name : *services) {
@@ -228,7 +229,8 @@ void AddValues(const CLI::App& root, Context& context, const Place& place,
   }
 }
 
-void AddFlags(const CLI::App& command, std::vector<Candidate>* candidates) {
+void AddFlags(const CLI::App& command,
+              std::vector<CompletionCandidate>* candidates) {
   for (const CLI::App* app = &command; app != nullptr;
        app = app->get_parent()) {
     for (const CLI::Option* option : FlagsOf(*app)) {
@@ -279,7 +281,7 @@ Completion Complete(const CLI::App& root, Context& context,
   }
   Completion fitting;
   fitting.files = all.files;
-  for (Candidate& candidate : all.candidates) {
+  for (CompletionCandidate& candidate : all.candidates) {
     if (absl::StartsWith(candidate.word, word)) {
       fitting.candidates.push_back(std::move(candidate));
     }
@@ -290,7 +292,7 @@ Completion Complete(const CLI::App& root, Context& context,
 std::string CompletionText(const Completion& completion) {
   if (completion.files) return ":files\n";
   std::string text;
-  for (const Candidate& candidate : completion.candidates) {
+  for (const CompletionCandidate& candidate : completion.candidates) {
     absl::StrAppend(&text, candidate.word, "\t", candidate.description, "\n");
   }
   return text;

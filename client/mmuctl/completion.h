@@ -16,13 +16,13 @@
 
 namespace mmud::client {
 
-struct Candidate {
+struct CompletionCandidate {
   std::string word;
   std::string description;
 };
 
 struct Completion {
-  std::vector<Candidate> candidates;
+  std::vector<CompletionCandidate> candidates;
   bool files = false;  // names of files
 };
 

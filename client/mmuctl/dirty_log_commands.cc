@@ -68,7 +68,7 @@ absl::Status Start(Context& context, Client& client,
   }
   const absl::StatusOr<OwnerLock> lock = LockOwner(context, request.vm());
   if (!lock.ok()) return lock.status();
-  const absl::StatusOr<Candidate> candidate =
+  const absl::StatusOr<OwnerCandidate> candidate =
       NewCandidate(context, request.vm(), arguments.owner, Reuse::kYes);
   if (!candidate.ok()) return candidate.status();
   request.set_owner(candidate->owner.owner);
@@ -154,7 +154,7 @@ absl::StatusOr<std::optional<v1::AcquireDirtyLogResponse>> Renew(
 absl::StatusOr<v1::AcquireDirtyLogResponse> TakeOver(
     Context& context, Client& client, v1::AcquireDirtyLogRequest request,
     Reuse reuse) {
-  const absl::StatusOr<Candidate> candidate =
+  const absl::StatusOr<OwnerCandidate> candidate =
       NewCandidate(context, request.vm(), request.owner(), reuse);
   if (!candidate.ok()) return candidate.status();
   request.set_owner(candidate->owner.owner);

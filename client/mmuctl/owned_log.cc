@@ -250,14 +250,15 @@ void ForgetDeletedVm(const Context& context, const std::string& vm,
   }
 }
 
-absl::StatusOr<Candidate> NewCandidate(const Context& context,
-                                       const std::string& vm,
-                                       const std::string& owner, Reuse reuse) {
+absl::StatusOr<OwnerCandidate> NewCandidate(const Context& context,
+                                            const std::string& vm,
+                                            const std::string& owner,
+                                            Reuse reuse) {
   const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (!store.ok()) return store.status();
   const auto earlier = store->LoadCandidate(context.address, vm);
   if (!earlier.ok()) return earlier.status();
-  Candidate candidate;
+  OwnerCandidate candidate;
   if (earlier->has_value() && reuse == Reuse::kYes) {
     candidate.reused = true;
     candidate.owner = **earlier;
@@ -287,7 +288,8 @@ absl::Status KeepCandidate(const Context& context, const std::string& vm,
 }
 
 absl::Status RefuseCandidate(const Context& context, Client& client,
-                             const std::string& vm, const Candidate& candidate,
+                             const std::string& vm,
+                             const OwnerCandidate& candidate,
                              const absl::Status& status) {
   const absl::StatusOr<OwnerStore> store = OpenStore(context);
   if (store.ok() && !candidate.reused && !LeavesOpen(status)) {

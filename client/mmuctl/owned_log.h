@@ -74,7 +74,7 @@ void ForgetDeletedVm(const Context& context, const std::string& vm,
                      const absl::Status& status);
 
 // A token that may become the owner's. A value.
-struct Candidate {
+struct OwnerCandidate {
   StoredOwner owner;
   // True for a token of an earlier command whose answer was lost: it may
   // already be the owner's.
@@ -86,9 +86,10 @@ enum class Reuse { kNo, kYes };
 // Makes a candidate with this owner's name, DefaultOwner() if it is "", and
 // stores it until the result of the call is known. With `reuse` returns the
 // candidate of an earlier command, if there is one. REQUIRES: LockOwner.
-absl::StatusOr<Candidate> NewCandidate(const Context& context,
-                                       const std::string& vm,
-                                       const std::string& owner, Reuse reuse);
+absl::StatusOr<OwnerCandidate> NewCandidate(const Context& context,
+                                            const std::string& vm,
+                                            const std::string& owner,
+                                            Reuse reuse);
 // The candidate is the owner of the log with this id: stores its token as the
 // owner's. REQUIRES: LockOwner.
 absl::Status KeepCandidate(const Context& context, const std::string& vm,
@@ -97,7 +98,8 @@ absl::Status KeepCandidate(const Context& context, const std::string& vm,
 // owner's token nevertheless. Removes tokens as ForgetIfGone does. Returns
 // `status`; for LOG_OWNED with the owner in its message. REQUIRES: LockOwner.
 absl::Status RefuseCandidate(const Context& context, Client& client,
-                             const std::string& vm, const Candidate& candidate,
+                             const std::string& vm,
+                             const OwnerCandidate& candidate,
                              const absl::Status& status);
 
 // Owner, lease, epochs and settings of a log, then its slots.
