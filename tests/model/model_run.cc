@@ -34,8 +34,8 @@ ABSL_FLAG(uint64_t, seed, 1, "Seed of the whole run.");
 ABSL_FLAG(std::string, shard, "0/1",
           "i/n: do the i-th (from 0) of n parts of the run.");
 ABSL_FLAG(std::string, mmu, "",
-          "tdp, tdp_shadow, shadow or nested. Empty: as the seed of each block "
-          "says.");
+          "tdp, tdp_shadow, shadow, nested or stage2. Empty: as the seed of "
+          "each block says.");
 ABSL_FLAG(std::string, state, "",
           "File that keeps the progress. If it exists, the run continues where "
           "it was. Empty: none.");
