@@ -194,6 +194,8 @@ class ReferenceModel {
       if (log.in_flight[page] == 0) continue;
       log.must_sealed.Insert(page);
       log.may_sealed.Insert(page);
+      // As in Written: no second report of what was written since its clear.
+      log.must_open.Erase(page);
       log.in_flight[page] = 0;
     }
     log.uncopied.Clear();
