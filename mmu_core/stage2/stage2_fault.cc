@@ -114,8 +114,11 @@ class Mapper {
     return false;
   }
   bool IsAllowedBy(S2Descriptor leaf) const {
-    return leaf.IsAccessed() &&
-           (leaf.Allows(fault_.kind) || (is_write() && leaf.NotesWrites()));
+    const bool sets_flag = state_.options.hardware_access_flag ==
+                           Stage2Options::HardwareAccessFlag::kYes;
+    const bool has_right =
+        leaf.Allows(fault_.kind) || (is_write() && leaf.NotesWrites());
+    return has_right && (sets_flag || leaf.IsAccessed());
   }
 
   void MarkDirty() {

@@ -202,6 +202,30 @@ TYPED_TEST(Stage2FaultGranuleTest, APageThatAllowsTheAccessStaysSmall) {
   }
 }
 
+TYPED_TEST(Stage2FaultGranuleTest, AnAgedPageStaysSmallIfHardwareSetsAf) {
+  using G = TypeParam;
+  using Af = Stage2Options::HardwareAccessFlag;
+  for (const Af af : {Af::kNo, Af::kYes}) {
+    Stage2World<G> world(
+        {.pages = PagesPer<G>(Level{2}), .hardware_access_flag = af});
+    world.SetLogging(true);
+    world.Fault(world.At(0), AccessKind::kWrite);
+    world.SetLogging(false);
+    {
+      MmuWriteLocked lock(world.lock(), LockOp::kAge);
+      AgeResult result;
+      result.young.resize((world.slot().npages + 63) / 64);
+      AgeStage2(world.state(), lock, world.slot().range(),
+                AgeMode::kTestAndClear, result, nullptr);
+    }
+    const bool stays = af == Af::kYes;
+    EXPECT_EQ(world.Fault(world.At(0), AccessKind::kWrite),
+              stays ? FaultResult::kSpurious : FaultResult::kFixed);
+    EXPECT_THAT(world.Mappings(), ElementsAre(stays ? S2Mapping{0, 1, "rwx"}
+                                                    : S2Mapping{0, 2, "rwxa"}));
+  }
+}
+
 // At FEAT_BBM level 2, too: the block has other rights than the pages. A
 // processor that walks at any time never has two translations of one address:
 // until the TLBI it may use the table, to which it has cached a pointer.

@@ -21,7 +21,8 @@ import build_files
 # A comment or literal, the head of a named namespace, the head of a type's
 # definition, or a brace.
 TOKEN = re.compile(
-    r"""(?P<skip>//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    r"""(?P<skip>//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"
+               |(?<=[0-9a-fA-F])'(?=[0-9a-fA-F])|'(?:\\.|[^'\\\n])*')
     |\bnamespace\s*(?P<namespace>[\w:]*)\s*\{
     |\b(?:enum\s+class|enum\s+struct|enum|class|struct|union)\s+
      (?:(?:alignas\([^)]*\)|[A-Z]\w*\([^)]*\)|\[\[\w+\]\])\s*)*
@@ -67,6 +68,7 @@ class OneDefinitionTest(unittest.TestCase):
             class Declared;
             // class Comment {
             const char* text = "struct Text {";
+            constexpr int kMany = 10'000; struct Many { char c = '{'; };
             class alignas(64) Aligned final : public Base<int> {
               struct Inner { int x; };
               void F() { struct Local {}; }
@@ -77,7 +79,7 @@ class OneDefinitionTest(unittest.TestCase):
             namespace { struct Hidden {}; }
             namespace c { union U { int i; }; }
             }  // namespace a::b
-            """), ["Global", "a::b::Aligned", "a::b::Color", "a::b::Of",
+            """), ["Global", "a::b::Many", "a::b::Aligned", "a::b::Color", "a::b::Of",
                    "a::b::c::U"])
 
     def test_a_second_definition_is_found(self):
