@@ -50,6 +50,16 @@ void StartLog(Stage2World<G>& world) {
   batch.FlushAlways(world.slot().range(), nullptr);
 }
 
+// Makes all pages of the slot old.
+template <TableGeometry G>
+void Age(Stage2World<G>& world) {
+  MmuWriteLocked lock(world.lock(), LockOp::kAge);
+  AgeResult result;
+  result.young.resize((world.slot().npages + 63) / 64);
+  AgeStage2(world.state(), lock, world.slot().range(), AgeMode::kTestAndClear,
+            result, nullptr);
+}
+
 template <TableGeometry G>
 class Stage2FaultGranuleTest : public ::testing::Test {};
 using Granules = ::testing::Types<Arm4K, Arm16K, Arm64K>;
@@ -211,13 +221,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAgedPageStaysSmallIfHardwareSetsAf) {
     world.SetLogging(true);
     world.Fault(world.At(0), AccessKind::kWrite);
     world.SetLogging(false);
-    {
-      MmuWriteLocked lock(world.lock(), LockOp::kAge);
-      AgeResult result;
-      result.young.resize((world.slot().npages + 63) / 64);
-      AgeStage2(world.state(), lock, world.slot().range(),
-                AgeMode::kTestAndClear, result, nullptr);
-    }
+    Age(world);
     const bool stays = af == Af::kYes;
     EXPECT_EQ(world.Fault(world.At(0), AccessKind::kWrite),
               stays ? FaultResult::kSpurious : FaultResult::kFixed);
@@ -334,14 +338,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAccessFlagFaultSplitsAndMarksNothing) {
     Stage2TestCpu<G> cpu(world);
     cpu.Access(world.At(0), AccessKind::kWrite);
     StartLog(world);
-    const auto age = [&] {
-      MmuWriteLocked lock(world.lock(), LockOp::kAge);
-      AgeResult result;
-      result.young.resize((world.slot().npages + 63) / 64);
-      AgeStage2(world.state(), lock, world.slot().range(),
-                AgeMode::kTestAndClear, result, nullptr);
-    };
-    age();
+    Age(world);
     cpu.TakeFaults();
     const uint64_t flushes =
         world.remote().Snapshot().remote_tlb_flush_requests;
@@ -353,7 +350,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAccessFlagFaultSplitsAndMarksNothing) {
     cpu.Access(world.At(0), AccessKind::kWrite);
     world.slot().dirty_bitmap->TakeAll(
         0, world.slot().dirty_bitmap->word_count(), [](uint64_t, uint64_t) {});
-    age();
+    Age(world);
     world.Fault(world.At(0), AccessKind::kRead);
     EXPECT_EQ(world.slot().dirty_bitmap->CountDirty(), 0u);
   }

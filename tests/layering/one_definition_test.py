@@ -79,8 +79,8 @@ class OneDefinitionTest(unittest.TestCase):
             namespace { struct Hidden {}; }
             namespace c { union U { int i; }; }
             }  // namespace a::b
-            """), ["Global", "a::b::Many", "a::b::Aligned", "a::b::Color", "a::b::Of",
-                   "a::b::c::U"])
+            """), ["Global", "a::b::Many", "a::b::Aligned", "a::b::Color",
+                   "a::b::Of", "a::b::c::U"])
 
     def test_a_second_definition_is_found(self):
         with tempfile.TemporaryDirectory() as folder:
