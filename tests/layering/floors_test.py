@@ -29,8 +29,9 @@ FLOORS = (
     ("stats",),
     # mmu_lock, RCU, barriers.
     ("sync",),
-    # Pages without memslots: dirty bitmaps and logs, ages, SPTEs and tables.
-    ("aging", "dirty", "paging"),
+    # Pages without memslots: dirty bitmaps and logs, ages, working sets, SPTEs and
+    # tables.
+    ("aging", "dirty", "paging", "working_set"),
     # The other places that hold translations: rmaps and the TLBs of vCPUs.
     ("rmap", "tlb"),
     # Memslots and the host memory behind them.
