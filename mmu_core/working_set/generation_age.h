@@ -9,11 +9,10 @@
 // modulo 255. The 255 possible differences are divided as follows:
 //
 //     0 to 127   the age of the page
-//   128 to 191   an old page whose byte GenerationMap::Clamp has not renewed
-//   yet;
-//                its age is given as 127
-//   192 to 254   a page of a generation after n: the reader took n before that
-//                generation began; its age is given as 0
+//   128 to 191   that of an old page, given as 127: GenerationMap::Clamp has
+//                not renewed the page's byte yet
+//   192 to 254   that of a page of a generation after n, given as 0: the reader
+//                took n before that generation began
 //
 // The division holds if Clamp runs at least once in 64 generations, and if no
 // reader uses its n for longer than 63 generations.

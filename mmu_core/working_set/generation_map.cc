@@ -29,6 +29,10 @@ constexpr uint64_t kGroupWords = kGroupPages / kWordPages;
 constexpr uint64_t kChunkPages = 4096;
 constexpr uint64_t kChunkWords = kChunkPages / kWordPages;
 
+constexpr uint64_t PageWordsFor(uint64_t npages) {
+  return (npages + kWordPages - 1) / kWordPages;
+}
+
 constexpr uint64_t kEachByte = 0x0101010101010101;
 
 // A word of eight equal bytes.
@@ -67,7 +71,7 @@ uint64_t ChunkEnd(uint64_t page) {
 
 std::shared_ptr<GenerationMap> GenerationMap::TryCreate(uint64_t npages) {
   MMU_CHECK(npages > 0 && npages <= kMaxPages);
-  const uint64_t words = (npages + kWordPages - 1) / kWordPages;
+  const uint64_t words = PageWordsFor(npages);
   const uint64_t chunks = (npages + kChunkPages - 1) / kChunkPages;
   ZeroedMemory memory =
       ZeroedMemory::TryAllocate((words + WordsFor(chunks)) * sizeof(uint64_t));
@@ -79,7 +83,7 @@ std::shared_ptr<GenerationMap> GenerationMap::TryCreate(uint64_t npages) {
 GenerationMap::GenerationMap(uint64_t npages, ZeroedMemory memory)
     : memory_(std::move(memory)),
       npages_(npages),
-      word_count_((npages + kWordPages - 1) / kWordPages),
+      word_count_(PageWordsFor(npages)),
       words_(static_cast<uint64_t*>(memory_.get())),
       used_(words_ + word_count_) {}
 
@@ -152,6 +156,21 @@ void GenerationMap::RecordAll(uint64_t first, uint64_t end, uint64_t sequence) {
   }
 }
 
+template <typename Fn>
+uint64_t GenerationMap::ForEachUsedWord(Fn fn) const {
+  uint64_t used_words = 0;
+  for (uint64_t i = 0; i < word_count_;) {
+    const uint64_t end = std::min(word_count_, i + kChunkWords);
+    if (!IsUsed(i / kChunkWords)) {
+      i = end;
+      continue;
+    }
+    used_words += end - i;
+    for (; i < end; ++i) fn(i, Load(i));
+  }
+  return used_words;
+}
+
 void GenerationMap::Clamp(uint64_t newest) {
   if (newest <= kMaxGenerationAge) return;
   const uint8_t oldest = GenerationByte(newest - kMaxGenerationAge);
@@ -162,20 +181,15 @@ void GenerationMap::Clamp(uint64_t newest) {
     clamped[byte] = ages[same] == kMaxGenerationAge ? oldest : same;
   }
   uint64_t unchanged = 0;  // a word that needs no change
-  for (uint64_t i = 0; i < word_count_; ++i) {
-    if (i % kChunkWords == 0 && !IsUsed(i / kChunkWords)) {
-      i += kChunkWords - 1;
-      continue;
-    }
-    const uint64_t word = Load(i);
-    if (word == 0 || word == unchanged) continue;
+  ForEachUsedWord([&](uint64_t i, uint64_t word) {
+    if (word == 0 || word == unchanged) return;
     uint64_t changed = 0;
     for (uint64_t n = 0; n < kWordPages; ++n) {
       changed |= uint64_t{clamped[ByteOf(word, n)]} << (8 * n);
     }
     if (changed != word) Store(i, changed);
     unchanged = changed;
-  }
+  });
 }
 
 GenerationAge GenerationMap::AgeOf(uint64_t page, uint64_t newest) const {
@@ -189,30 +203,22 @@ void GenerationMap::AddTo(AgeHistogram& histogram,
   // Neighbouring pages often have the same byte. With counters of their own
   // they do not wait for each other's addition.
   std::array<std::array<uint32_t, 256>, 4> counts{};
-  uint64_t unused_words = 0;
-  for (uint64_t i = 0; i < word_count_; ++i) {
-    if (i % kChunkWords == 0 && !IsUsed(i / kChunkWords)) {
-      const uint64_t skipped = std::min(kChunkWords, word_count_ - i);
-      unused_words += skipped;
-      i += skipped - 1;
-      continue;
-    }
-    const uint64_t word = Load(i);
+  const uint64_t used_words = ForEachUsedWord([&](uint64_t i, uint64_t word) {
     if (IsFilled(word)) {
       counts[i % 4][ByteOf(word, 0)] += kWordPages;
-      continue;
+      return;
     }
     for (uint64_t n = 0; n < kWordPages; ++n) {
       ++counts[n % 4][ByteOf(word, n)];
     }
-  }
+  });
   for (unsigned byte = 0; byte < 256; ++byte) {
     uint64_t sum = 0;
     for (const auto& part : counts) sum += part[byte];
     histogram[ages[static_cast<uint8_t>(byte)]] += sum;
   }
   // The last word may have bytes behind the last page, which are 0.
-  histogram[kNeverYoung] += unused_words * kWordPages;
+  histogram[kNeverYoung] += (word_count_ - used_words) * kWordPages;
   histogram[kNeverYoung] -= word_count_ * kWordPages - npages_;
 }
 

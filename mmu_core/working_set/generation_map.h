@@ -78,6 +78,10 @@ class GenerationMap {
   void RecordGroup(uint64_t group, uint64_t young, uint64_t filled);
   bool IsUsed(uint64_t chunk) const;
   void MarkUsed(uint64_t chunk);
+  // Calls fn(i, word) for each word of the chunks that are used, in ascending
+  // order; returns their number.
+  template <typename Fn>
+  uint64_t ForEachUsedWord(Fn fn) const;
 
   // All immutable after construction; the words are accessed as atomics.
   const ZeroedMemory memory_;

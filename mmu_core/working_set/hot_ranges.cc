@@ -108,19 +108,28 @@ class FirstExtents {
   Rank end_ = kEndRank;  // until extents were dropped
 };
 
+// Calls fn(pages, age) for each unit that overlaps `part` of the slot, in
+// ascending order, with the unit's pages in `part` and the age of the youngest.
+template <typename Fn>
+void ForEachUnit(const SlotMap& slot, GfnRange part, Level unit,
+                 const GenerationAges& ages, Fn fn) {
+  const Gfn base = slot.slot.range.start;
+  for (Gfn gfn = part.start; gfn < part.end;) {
+    const Gfn end = std::min(part.end, RoundDown(gfn, unit) + PagesPer(unit));
+    fn(GfnRange{gfn, end}, slot.map->YoungestOf(gfn - base, end - base, ages));
+    gfn = end;
+  }
+}
+
 // Calls `fn` for the maximal runs of units of equal age, with the numbers of
 // their pages in the slot.
 void ForEachUnitRun(const SlotMap& slot, Level unit, const GenerationAges& ages,
                     AgeRunFn fn) {
-  const uint64_t npages = slot.map->npages();
-  const Gfn base = slot.slot.range.start;
   AgeRunJoiner runs(0, fn);
-  for (uint64_t page = 0; page < npages;) {
-    const Gfn unit_end = RoundDown(base + page, unit) + PagesPer(unit);
-    const uint64_t end = std::min(npages, unit_end - base);
-    runs.Add(end, slot.map->YoungestOf(page, end, ages));
-    page = end;
-  }
+  ForEachUnit(slot, slot.slot.range, unit, ages,
+              [&](GfnRange pages, GenerationAge age) {
+                runs.Add(pages.end - slot.slot.range.start, age);
+              });
   runs.Finish();
 }
 
@@ -207,15 +216,12 @@ std::vector<GenerationAge> HeatOfBlocks(const GenerationView& view,
   std::vector<GenerationAge> heat(count, kNeverYoung);
   const GenerationAges ages(view.newest);
   ForEachSlotIn(*view.slots, range, [&](const SlotMap& slot, GfnRange part) {
-    const Gfn base = slot.slot.range.start;
-    for (Gfn gfn = part.start; gfn < part.end;) {
-      const Gfn begin = RoundDown(gfn, block);
-      const Gfn end = std::min(part.end, begin + PagesPer(block));
-      GenerationAge& youngest = heat[(begin - first) / PagesPer(block)];
-      youngest = std::min(youngest,
-                          slot.map->YoungestOf(gfn - base, end - base, ages));
-      gfn = end;
-    }
+    ForEachUnit(slot, part, block, ages,
+                [&](GfnRange pages, GenerationAge age) {
+                  GenerationAge& youngest =
+                      heat[(pages.start - first) / PagesPer(block)];
+                  youngest = std::min(youngest, age);
+                });
   });
   return heat;
 }
