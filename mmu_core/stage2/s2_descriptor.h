@@ -105,6 +105,15 @@ class S2Descriptor {
   constexpr bool HasNotedWrite() const { return NotesWrites() && IsWritable(); }
   constexpr bool IsExecutable() const { return !Has(s2_bits::kExecuteNever); }
   constexpr bool IsAccessed() const { return Has(s2_bits::kAccessFlag); }
+  // The present leaf as the processor has it after an access of `kind`, if the
+  // leaf then allows the access: AF is set, and a write is noted.
+  constexpr S2Descriptor AfterAccess(AccessKind kind) const {
+    S2Descriptor accessed = With(s2_bits::kAccessFlag);
+    if (kind == AccessKind::kWrite && NotesWrites()) {
+      accessed = accessed.With(s2_bits::kWrite);
+    }
+    return accessed;
+  }
   // Whether the rights of a present leaf allow `kind`. AF is another matter.
   constexpr bool Allows(AccessKind kind) const {
     switch (kind) {

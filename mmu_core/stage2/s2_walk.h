@@ -93,18 +93,14 @@ S2WalkResult WalkStage2(const Stage2State<G>& state, const HostMemory& memory,
       }
       AtHook(HookPoint::kWalkToTable);
     }
-    const bool sets_af = walk_for == S2WalkFor::kAccess &&
-                         state.options.hardware_access_flag ==
-                             Stage2Options::HardwareAccessFlag::kYes;
+    const bool sets_af =
+        walk_for == S2WalkFor::kAccess && state.options.SetsAccessFlag();
     // An Access flag fault comes before a permission fault (D8.6).
     if (!descriptor.IsAccessed() && !sets_af) {
       result.kind = Kind::kAccessFlagFault;
       return result;
     }
-    S2Descriptor accessed = descriptor.With(s2_bits::kAccessFlag);
-    if (kind == AccessKind::kWrite && descriptor.NotesWrites()) {
-      accessed = accessed.With(s2_bits::kWrite);
-    }
+    const S2Descriptor accessed = descriptor.AfterAccess(kind);
     if (!accessed.Allows(kind)) {
       result.kind = Kind::kPermissionFault;
       return result;

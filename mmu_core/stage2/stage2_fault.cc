@@ -114,10 +114,8 @@ class Mapper {
     return false;
   }
   bool IsAllowedBy(S2Descriptor leaf) const {
-    const bool sets_flag = state_.options.hardware_access_flag ==
-                           Stage2Options::HardwareAccessFlag::kYes;
-    const bool has_right =
-        leaf.Allows(fault_.kind) || (is_write() && leaf.NotesWrites());
+    const bool sets_flag = state_.options.SetsAccessFlag();
+    const bool has_right = leaf.AfterAccess(fault_.kind).Allows(fault_.kind);
     return has_right && (sets_flag || leaf.IsAccessed());
   }
 

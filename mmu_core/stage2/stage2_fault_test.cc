@@ -15,7 +15,6 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/dirty/dirty_bitmap.h"
-#include "mmu_core/stage2/stage2_age.h"
 #include "mmu_core/stage2/stage2_log.h"
 #include "mmu_core/stage2/stage2_recover.h"
 #include "mmu_core/testing/await.h"
@@ -48,16 +47,6 @@ void StartLog(Stage2World<G>& world) {
   TlbFlushBatch batch(world.remote().Of(MmuKind::kTdp), FlushScope::kRange,
                       FlushReason::kWriteProtect);
   batch.FlushAlways(world.slot().range(), nullptr);
-}
-
-// Makes all pages of the slot old.
-template <TableGeometry G>
-void Age(Stage2World<G>& world) {
-  MmuWriteLocked lock(world.lock(), LockOp::kAge);
-  AgeResult result;
-  result.young.resize((world.slot().npages + 63) / 64);
-  AgeStage2(world.state(), lock, world.slot().range(), AgeMode::kTestAndClear,
-            result, nullptr);
 }
 
 template <TableGeometry G>
@@ -221,7 +210,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAgedPageStaysSmallIfHardwareSetsAf) {
     world.SetLogging(true);
     world.Fault(world.At(0), AccessKind::kWrite);
     world.SetLogging(false);
-    Age(world);
+    world.AgeAll();
     const bool stays = af == Af::kYes;
     EXPECT_EQ(world.Fault(world.At(0), AccessKind::kWrite),
               stays ? FaultResult::kSpurious : FaultResult::kFixed);
@@ -338,7 +327,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAccessFlagFaultSplitsAndMarksNothing) {
     Stage2TestCpu<G> cpu(world);
     cpu.Access(world.At(0), AccessKind::kWrite);
     StartLog(world);
-    Age(world);
+    world.AgeAll();
     cpu.TakeFaults();
     const uint64_t flushes =
         world.remote().Snapshot().remote_tlb_flush_requests;
@@ -350,7 +339,7 @@ TYPED_TEST(Stage2FaultGranuleTest, AnAccessFlagFaultSplitsAndMarksNothing) {
     cpu.Access(world.At(0), AccessKind::kWrite);
     world.slot().dirty_bitmap->TakeAll(
         0, world.slot().dirty_bitmap->word_count(), [](uint64_t, uint64_t) {});
-    Age(world);
+    world.AgeAll();
     world.Fault(world.At(0), AccessKind::kRead);
     EXPECT_EQ(world.slot().dirty_bitmap->CountDirty(), 0u);
   }

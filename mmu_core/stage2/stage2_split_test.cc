@@ -12,7 +12,6 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/table_budget.h"
-#include "mmu_core/stage2/stage2_age.h"
 #include "mmu_core/stage2/stage2_log.h"
 #include "mmu_core/testing/lock_trace.h"
 #include "mmu_core/testing/stage2_world.h"
@@ -232,13 +231,7 @@ TYPED_TEST(Stage2SplitGranuleTest, ASplitThatLosesARaceIsRepeated) {
        .hardware_access_flag = Stage2Options::HardwareAccessFlag::kYes});
   Stage2TestCpu<G> cpu(world);
   world.Fault(world.At(0), AccessKind::kRead);
-  {
-    MmuWriteLocked lock(world.lock(), LockOp::kAge);
-    AgeResult result;
-    result.young.resize((world.slot().npages + 63) / 64);
-    AgeStage2(world.state(), lock, world.slot().range(), AgeMode::kTestAndClear,
-              result, nullptr);
-  }
+  world.AgeAll();
   const uint64_t tables = world.counters().Tables();
   int attempts = 0;
   {

@@ -42,6 +42,10 @@ struct Stage2Options {
   // The largest level of a leaf.
   Level max_leaf_level{3};
 
+  // Whether the processor sets AF, so that no access faults for the lack of it.
+  bool SetsAccessFlag() const {
+    return hardware_access_flag == HardwareAccessFlag::kYes;
+  }
   // Whether the processor notes the first write to a page in its descriptor.
   bool NotesWrites() const {
     return hardware_dirty_state == HardwareDirtyState::kYes;

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "mmu_core/aging/aging.h"
 #include "mmu_core/base/arm_geometry.h"
+#include "mmu_core/base/bits.h"
 #include "mmu_core/memory/host_memory.h"
 #include "mmu_core/memory/invalidate_sequence.h"
 #include "mmu_core/memory/lpage_info.h"
@@ -20,6 +22,7 @@
 #include "mmu_core/stage2/s2_shape.h"
 #include "mmu_core/stage2/s2_tlb.h"
 #include "mmu_core/stage2/s2_walk.h"
+#include "mmu_core/stage2/stage2_age.h"
 #include "mmu_core/stage2/stage2_fault.h"
 #include "mmu_core/stage2/stage2_state.h"
 #include "mmu_core/stage2/stage2_unmap.h"
@@ -130,6 +133,15 @@ class Stage2World {
     return SetAccessFlagStage2(*state_, locked, gfn);
   }
   void Unmap(GfnRange range);
+  // Makes all pages of the slot old; returns which were young.
+  AgeResult AgeAll() {
+    AgeResult result;
+    result.young.resize(WordsFor(slot_.npages));
+    MmuWriteLocked locked(lock_, LockOp::kAge);
+    AgeStage2(*state_, locked, slot_.range(), AgeMode::kTestAndClear, result,
+              nullptr);
+    return result;
+  }
 
   // All leafs that overlap the range.
   std::vector<S2Mapping> Mappings(GfnRange range) {
