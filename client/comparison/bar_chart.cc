@@ -6,8 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/string_view.h"
+#include "client/text/html.h"
 
 namespace mmud::client {
 namespace {
@@ -54,11 +53,6 @@ std::string RenderBar(const Bar& bar, int top, double largest) {
 }
 
 }  // namespace
-
-std::string EscapeHtml(absl::string_view text) {
-  return absl::StrReplaceAll(
-      text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
-}
 
 std::string RenderBarChart(const BarChart& chart) {
   const double largest = Largest(chart);

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/string_view.h"
-
 namespace mmud::client {
 
 // The number of series that have a colour of their own.
@@ -33,9 +31,6 @@ struct BarChart {
   std::string title;
   std::vector<BarGroup> groups;
 };
-
-// `text` with the characters that HTML and SVG reserve replaced.
-std::string EscapeHtml(absl::string_view text);
 
 // The chart as one <svg> element: horizontal bars, all on one scale that begins
 // at 0, each with its label and its value as text.

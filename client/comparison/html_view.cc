@@ -11,6 +11,7 @@
 #include "client/comparison/columns.h"
 #include "client/comparison/plan.h"
 #include "client/comparison/stalls.h"
+#include "client/text/html.h"
 #include "client/text/table.h"
 
 namespace mmud::client {
