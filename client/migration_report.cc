@@ -187,9 +187,8 @@ std::string ToText(const MigrationReport& report) {
       "young pages",
       absl::StrCat(FormatCount(report.young_page_count), " of ",
                    FormatCount(mapped), " (",
-                   FormatShare(static_cast<double>(report.young_page_count),
-                               static_cast<double>(mapped)),
-                   ", ", FormatBytes(report.young_page_count * kPageBytes),
+                   FormatShareOf(report.young_page_count, mapped), ", ",
+                   FormatBytes(report.young_page_count * kPageBytes),
                    ") were used within ", FormatTime(report.young_since)));
   guest.Add("total time", FormatTime(report.total_time));
   if (!report.metrics_address.empty()) {

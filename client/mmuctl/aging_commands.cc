@@ -94,18 +94,16 @@ absl::Status Age(Context& context, Client& client,
       response->young_page_count() + response->old_page_count();
   return context.Print(
       *response,
-      absl::StrCat(
-          table.ToString(),
-          "young: ", FormatCount(response->young_page_count()), " of ",
-          FormatCount(mapped), " mapped pages (",
-          FormatShare(static_cast<double>(response->young_page_count()),
-                      static_cast<double>(mapped)),
-          "), ", FormatBytes(response->young_page_count() * kPageBytes),
-          "; units of ", ViewPageSize(response->granularity()),
-          ViewCoverage("tdp", response->tdp_coverage()),
-          ViewCoverage("shadow", response->shadow_coverage()),
-          ViewCoverage("stage2", response->stage2_coverage()), "; cost ",
-          ViewCost(response->cost()), "\n"));
+      absl::StrCat(table.ToString(),
+                   "young: ", FormatCount(response->young_page_count()), " of ",
+                   FormatCount(mapped), " mapped pages (",
+                   FormatShareOf(response->young_page_count(), mapped), "), ",
+                   FormatBytes(response->young_page_count() * kPageBytes),
+                   "; units of ", ViewPageSize(response->granularity()),
+                   ViewCoverage("tdp", response->tdp_coverage()),
+                   ViewCoverage("shadow", response->shadow_coverage()),
+                   ViewCoverage("stage2", response->stage2_coverage()),
+                   "; cost ", ViewCost(response->cost()), "\n"));
 }
 
 }  // namespace

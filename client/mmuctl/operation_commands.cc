@@ -89,7 +89,7 @@ absl::Status List(Context& context, Client& client,
   for (const Operation& operation : all.operations()) {
     const OperationView view = ViewOperation(operation);
     table.AddRow({ShortOperationId(operation.name()), view.kind, view.vm,
-                  view.start_time ? ViewTimestamp(*view.start_time) : "",
+                  view.start_time ? FormatWallTime(*view.start_time) : "",
                   ViewDuration(view),
                   view.share ? FormatShare(*view.share, 1) : "", view.state,
                   view.words});

@@ -42,8 +42,8 @@ absl::Status OwnedBy(const Context& context, const v1::DirtyLog& log,
   status.set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
   status.set_message(absl::StrCat(
       "the dirty log of ", vm, " belongs to '", log.owner(), "' since ",
-      ViewTimestamp(FromProto(log.owner_since_time())), ", its lease ends ",
-      ViewTimestamp(FromProto(log.lease_expire_time())), why,
+      FormatWallTime(FromProto(log.owner_since_time())), ", its lease ends ",
+      FormatWallTime(FromProto(log.lease_expire_time())), why,
       "; to see its pages without a token: ",
       context.CommandLine(
           absl::StrCat("dirty-log peek ", absl::StripPrefix(vm, "vms/")))));
@@ -307,10 +307,10 @@ std::string ViewDirtyLog(const v1::DirtyLog& log) {
   values.Add("log", log.log_id());
   values.Add("owner",
              absl::StrCat(log.owner(), ", since ",
-                          ViewTimestamp(FromProto(log.owner_since_time()))));
+                          FormatWallTime(FromProto(log.owner_since_time()))));
   values.Add("lease",
              absl::StrCat(FormatTime(FromProto(log.lease())), ", until ",
-                          ViewTimestamp(FromProto(log.lease_expire_time()))));
+                          FormatWallTime(FromProto(log.lease_expire_time()))));
   values.Add("epochs",
              absl::StrCat(
                  log.open_epoch(), " open",

@@ -235,9 +235,9 @@ std::string MmuName(const v1::Vm& vm) {
 }
 
 std::string ViewPause(const v1::VcpuPause& pause) {
-  return absl::StrCat("paused since ", ViewTimestamp(FromProto(pause.since())),
+  return absl::StrCat("paused since ", FormatWallTime(FromProto(pause.since())),
                       ", until ",
-                      ViewTimestamp(FromProto(pause.expire_time())));
+                      FormatWallTime(FromProto(pause.expire_time())));
 }
 
 std::string ViewVm(const v1::Vm& vm) {
@@ -256,7 +256,7 @@ std::string ViewVm(const v1::Vm& vm) {
         "condition",
         absl::StrCat(ShortName(v1::VmConditionType_Name(condition.type()),
                                "VM_CONDITION_TYPE_"),
-                     " since ", ViewTimestamp(FromProto(condition.since())),
+                     " since ", FormatWallTime(FromProto(condition.since())),
                      ": ", condition.message()));
   }
   values.Add("memory", FormatBytes(vm.memory_size_bytes()));
@@ -266,7 +266,7 @@ std::string ViewVm(const v1::Vm& vm) {
     values.Add("dirty rings", absl::StrCat(FormatCount(vm.dirty_ring_entries()),
                                            " entries per vCPU"));
   }
-  values.Add("created", ViewTimestamp(FromProto(vm.create_time())));
+  values.Add("created", FormatWallTime(FromProto(vm.create_time())));
   values.Add("etag", vm.etag());
   if (!vm.labels().empty()) values.Add("labels", ViewLabels(vm));
   if (vm.memslots().empty()) return values.ToString();
@@ -277,12 +277,6 @@ std::optional<double> ShareOf(double done, double total) {
   if (total <= 0) return std::nullopt;
   // A guest with a kernel makes more accesses than the program that runs in it.
   return std::min(done / total, 1.0);
-}
-
-std::string ViewTimestamp(WallTime time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
-                          absl::FromUnixNanos(time.unix_nanos()),
-                          absl::UTCTimeZone());
 }
 
 OperationView ViewOperation(const google::longrunning::Operation& operation) {
@@ -345,7 +339,7 @@ std::string ViewOperationDetails(
   values.Add("kind", view.kind);
   values.Add("VM", view.vm);
   values.Add("state", view.state);
-  if (view.start_time) values.Add("started", ViewTimestamp(*view.start_time));
+  if (view.start_time) values.Add("started", FormatWallTime(*view.start_time));
   if (view.running_time) {
     values.Add(operation.done() ? "took" : "running for",
                FormatTime(*view.running_time));

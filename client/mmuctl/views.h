@@ -37,9 +37,6 @@ std::string ViewSplits(const v1::SplitCounts& splits);
 // The share of `total` that is done, at most 1; nothing if `total` is unknown.
 std::optional<double> ShareOf(double done, double total);
 
-// "2026-11-21 08:24:37 UTC".
-std::string ViewTimestamp(WallTime time);
-
 // Kind, state and progress of an operation.
 struct OperationView {
   std::string kind;  // "split", "recover", "dirty-log"; "" if unknown

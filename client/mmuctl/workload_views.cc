@@ -47,7 +47,7 @@ std::string ViewWorkloadDetails(const lab::v1::Workload& workload) {
   values.Add("name", workload.name());
   values.Add("state", view.state);
   values.Add("vCPUs", absl::StrCat(workload.vcpu_count()));
-  values.Add("started", ViewTimestamp(FromProto(workload.start_time())));
+  values.Add("started", FormatWallTime(FromProto(workload.start_time())));
   values.Add(workload.has_end_time() ? "took" : "running for",
              ViewTime(workload.running_time()));
   if (view.share) values.Add("progress", FormatShare(*view.share, 1));
@@ -77,7 +77,7 @@ std::string ViewWorkloads(const lab::v1::ListWorkloadsResponse& list) {
                {"PROGRESS"}});
   for (const lab::v1::Workload& workload : list.workloads()) {
     const WorkloadView view = ViewWorkload(workload);
-    table.AddRow({view.vm, ViewTimestamp(FromProto(workload.start_time())),
+    table.AddRow({view.vm, FormatWallTime(FromProto(workload.start_time())),
                   ViewTime(workload.running_time()),
                   view.share ? FormatShare(*view.share, 1) : "", view.state,
                   view.words});

@@ -179,6 +179,12 @@ std::string FormatTime(absl::Duration time) {
   return absl::StrFormat("%.*f %s", decimals, value, unit);
 }
 
+std::string FormatWallTime(WallTime time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
+                          absl::FromUnixNanos(time.unix_nanos()),
+                          absl::UTCTimeZone());
+}
+
 std::string FormatBandwidth(double bytes_per_second) {
   const char* unit = "B/s";
   for (const char* larger : {"KB/s", "MB/s", "GB/s"}) {
@@ -191,6 +197,10 @@ std::string FormatBandwidth(double bytes_per_second) {
 
 std::string FormatShare(double part, double whole) {
   return absl::StrFormat("%.1f%%", whole > 0 ? 100 * part / whole : 0.0);
+}
+
+std::string FormatShareOf(int64_t part, int64_t whole) {
+  return FormatShare(static_cast<double>(part), static_cast<double>(whole));
 }
 
 }  // namespace mmud::client

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/mmu_client/page_bitmap.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 
@@ -41,11 +42,16 @@ std::string FormatCount(int64_t count);
 // Three significant digits: "0", "12.3 us", "4.56 ms", "78.9 s", "2m 05s".
 std::string FormatTime(absl::Duration time);
 
+// "2026-11-21 08:24:37 UTC".
+std::string FormatWallTime(WallTime time);
+
 // "1.25 GB/s" in powers of 1000, as usual for links.
 std::string FormatBandwidth(double bytes_per_second);
 
 // "45.3%".
 std::string FormatShare(double part, double whole);
+// The same of two counts of pages or bytes.
+std::string FormatShareOf(int64_t part, int64_t whole);
 
 }  // namespace mmud::client
 

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -89,10 +90,16 @@ TEST(FormatTest, TimesHaveThreeDigits) {
   EXPECT_EQ(FormatTime(absl::Seconds(125)), "2m 05s");
 }
 
+TEST(FormatTest, WallTimesAreUtc) {
+  EXPECT_EQ(FormatWallTime(WallTime::FromUnixNanos(1795249477'123456789)),
+            "2026-11-21 08:24:37 UTC");
+}
+
 TEST(FormatTest, BandwidthAndShares) {
   EXPECT_EQ(FormatBandwidth(1.25e9), "1.25 GB/s");
   EXPECT_EQ(FormatShare(1, 4), "25.0%");
   EXPECT_EQ(FormatShare(1, 0), "0.0%");
+  EXPECT_EQ(FormatShareOf(1, 4), "25.0%");
 }
 
 }  // namespace

@@ -49,11 +49,6 @@ std::vector<Row> RowsOf(const WorkingSetPicture& picture,
   return rows;
 }
 
-std::string Share(int64_t bytes, int64_t all_bytes) {
-  return FormatShare(static_cast<double>(bytes),
-                     static_cast<double>(all_bytes));
-}
-
 }  // namespace
 
 std::string RenderAgeChart(const WorkingSetPicture& picture,
@@ -81,11 +76,12 @@ std::string RenderAgeChart(const WorkingSetPicture& picture,
         "rx=\"2\"/>"
         "<text x=\"%.1f\" y=\"%d\">%s<tspan class=\"muted\" dx=\"8\">%s</tspan>"
         "</text></g>\n",
-        EscapeHtml(row.age), FormatBytes(row.bytes), Share(row.bytes, all),
-        EscapeHtml(row.generation), top - (kStep - kBarHeight) / 2, kWidth,
-        kStep, kAgeRight, top + kBaseLine, EscapeHtml(row.age), row.css_class,
-        kBarLeft, top, length, kBarHeight, kBarLeft + length + 8,
-        top + kBaseLine, FormatBytes(row.bytes), Share(row.bytes, all));
+        EscapeHtml(row.age), FormatBytes(row.bytes),
+        FormatShareOf(row.bytes, all), EscapeHtml(row.generation),
+        top - (kStep - kBarHeight) / 2, kWidth, kStep, kAgeRight,
+        top + kBaseLine, EscapeHtml(row.age), row.css_class, kBarLeft, top,
+        length, kBarHeight, kBarLeft + length + 8, top + kBaseLine,
+        FormatBytes(row.bytes), FormatShareOf(row.bytes, all));
     top += kStep;
   }
   return absl::StrCat(svg, "</svg>\n");
@@ -101,11 +97,11 @@ std::string RenderAgeTable(const WorkingSetPicture& picture) {
                     FormatAgeRange(bin.min_age, bin.max_age), "</td><td>",
                     FormatCount(bin.page_count), "</td><td>",
                     FormatBytes(bin.size_bytes), "</td><td>",
-                    Share(bin.size_bytes, all), "</td></tr>\n");
+                    FormatShareOf(bin.size_bytes, all), "</td></tr>\n");
   }
   return absl::StrCat(html, "<tr><td>-</td><td>never young</td><td>-</td><td>",
                       FormatBytes(picture.never_young_bytes), "</td><td>",
-                      Share(picture.never_young_bytes, all),
+                      FormatShareOf(picture.never_young_bytes, all),
                       "</td></tr>\n</tbody>\n</table>\n");
 }
 

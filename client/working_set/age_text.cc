@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
-#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -49,12 +48,6 @@ std::string FormatAgeRange(absl::Duration min, absl::Duration max) {
     return absl::StrCat("over ", FormatAge(min));
   }
   return absl::StrCat(FormatAge(min), " - ", FormatAge(max));
-}
-
-std::string FormatWallTime(WallTime time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
-                          absl::FromUnixNanos(time.unix_nanos()),
-                          absl::UTCTimeZone());
 }
 
 const std::vector<absl::Duration>& RoundAges() {

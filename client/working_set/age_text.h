@@ -1,4 +1,4 @@
-// Ages of memory, and the time of an observation, as people read them.
+// Ages of memory as people read them.
 
 #ifndef CLIENT_WORKING_SET_AGE_TEXT_H_
 #define CLIENT_WORKING_SET_AGE_TEXT_H_
@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "server/base/wall_time.h"
 
 namespace mmud::client {
 
@@ -17,9 +16,6 @@ std::string FormatAge(absl::Duration age);
 
 // "10s - 1m"; "over 10s" if `max` is infinite; one age if both are equal.
 std::string FormatAgeRange(absl::Duration min, absl::Duration max);
-
-// "2026-11-21 08:24:37 UTC".
-std::string FormatWallTime(WallTime time);
 
 // Round numbers from 10 ms to 30 days, ascending, for the bounds of classes of
 // age and the marks of an axis.

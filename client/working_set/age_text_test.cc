@@ -4,7 +4,6 @@
 
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
-#include "server/base/wall_time.h"
 
 namespace mmud::client {
 namespace {
@@ -31,11 +30,6 @@ TEST(AgeTextTest, ARangeHasItsEndsOrOne) {
   EXPECT_EQ(FormatAgeRange(absl::Seconds(10), absl::InfiniteDuration()),
             "over 10s");
   EXPECT_EQ(FormatAgeRange(absl::Seconds(10), absl::Seconds(10)), "10s");
-}
-
-TEST(AgeTextTest, TheTimeOfAnObservationIsUtc) {
-  EXPECT_EQ(FormatWallTime(WallTime::FromUnixNanos(1795249477'123456789)),
-            "2026-11-21 08:24:37 UTC");
 }
 
 TEST(AgeTextTest, RoundAgesAscend) {

@@ -173,6 +173,7 @@ std::string RenderHeatLegend(const AgeScale& scale) {
 
 std::string RenderHeatTable(const WorkingSetPicture& picture,
                             const AgeScale& scale) {
+  const int64_t all = GuestBytes(picture);
   std::vector<int64_t> bytes(ColoursOf(scale));
   for (const HeatSlot& slot : picture.heat) {
     for (size_t cell = 0; cell < slot.cells.size(); ++cell) {
@@ -185,9 +186,7 @@ std::string RenderHeatTable(const WorkingSetPicture& picture,
   for (int colour = 0; colour < ColoursOf(scale); ++colour) {
     absl::StrAppend(&html, "<tr><td>", LabelOf(colour, scale), "</td><td>",
                     FormatBytes(bytes[colour]), "</td><td>",
-                    FormatShare(static_cast<double>(bytes[colour]),
-                                static_cast<double>(GuestBytes(picture))),
-                    "</td></tr>\n");
+                    FormatShareOf(bytes[colour], all), "</td></tr>\n");
   }
   return absl::StrCat(html, "</tbody>\n</table>\n");
 }

@@ -20,11 +20,6 @@
 namespace mmud::client {
 namespace {
 
-std::string Share(int64_t bytes, int64_t all_bytes) {
-  return FormatShare(static_cast<double>(bytes),
-                     static_cast<double>(all_bytes));
-}
-
 std::string Number(absl::string_view css_class, absl::string_view title,
                    int64_t bytes, absl::string_view note) {
   return absl::StrCat("<li class=\"", css_class, "\"><span>", title,
@@ -43,14 +38,15 @@ std::string Numbers(const WorkingSetPicture& picture) {
         Number(absl::StrCat("window-", i % kWindowColours),
                absl::StrCat("in the last ", FormatAge(window.window)),
                window.size_bytes,
-               window.complete ? absl::StrCat(Share(window.size_bytes, tracked),
-                                              " of tracked")
-                               : "at least"));
+               window.complete
+                   ? absl::StrCat(FormatShareOf(window.size_bytes, tracked),
+                                  " of tracked")
+                   : "at least"));
   }
   return absl::StrCat(
       html,
       Number("never", "never young", picture.never_young_bytes,
-             absl::StrCat(Share(picture.never_young_bytes, tracked),
+             absl::StrCat(FormatShareOf(picture.never_young_bytes, tracked),
                           " of tracked")),
       Number("tracked", "tracked", tracked,
              absl::StrCat("of ", FormatBytes(GuestBytes(picture)), " in all")),

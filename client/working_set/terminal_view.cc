@@ -32,11 +32,6 @@ std::string Printable(absl::string_view text) {
   return printable;
 }
 
-std::string Share(int64_t bytes, int64_t all_bytes) {
-  return FormatShare(static_cast<double>(bytes),
-                     static_cast<double>(all_bytes));
-}
-
 std::string ViewHead(const WorkingSetPicture& picture) {
   KeyValues values;
   values.Add("VM", Printable(picture.vm));
@@ -60,7 +55,7 @@ std::string ViewWindows(const WorkingSetPicture& picture) {
                {""}});
   for (const WindowSize& window : picture.windows) {
     table.AddRow({FormatAge(window.window), FormatBytes(window.size_bytes),
-                  Share(window.size_bytes, TrackedBytes(picture)),
+                  FormatShareOf(window.size_bytes, TrackedBytes(picture)),
                   window.complete ? "" : "at least: tracked for less time"});
   }
   return table.ToString();
@@ -84,14 +79,14 @@ std::string ViewAges(const WorkingSetPicture& picture, const HeatMarks& marks) {
     return marks.Bar(cell, std::max(static_cast<int>(std::lround(length)), 1));
   };
   for (const AgeBin& bin : picture.bins) {
-    table.AddRow({absl::StrCat(bin.generation),
-                  FormatAgeRange(bin.min_age, bin.max_age),
-                  FormatBytes(bin.size_bytes), Share(bin.size_bytes, all),
-                  bar({HeatCell::Kind::kAged, bin.min_age}, bin.size_bytes)});
+    table.AddRow(
+        {absl::StrCat(bin.generation), FormatAgeRange(bin.min_age, bin.max_age),
+         FormatBytes(bin.size_bytes), FormatShareOf(bin.size_bytes, all),
+         bar({HeatCell::Kind::kAged, bin.min_age}, bin.size_bytes)});
   }
   table.AddRow(
       {"-", "never young", FormatBytes(picture.never_young_bytes),
-       Share(picture.never_young_bytes, all),
+       FormatShareOf(picture.never_young_bytes, all),
        bar({HeatCell::Kind::kNeverYoung, {}}, picture.never_young_bytes)});
   return table.ToString();
 }
