@@ -25,14 +25,23 @@
 namespace mmud::client {
 namespace {
 
-// "; tdp covered", "; stage2 skipped (add --may-lock)", or "" for an MMU that
-// the VM does not have.
-std::string ViewCoverage(const char* mmu, v1::AgingCoverage coverage) {
-  if (coverage == v1::AGING_COVERAGE_UNSPECIFIED) return "";
-  return absl::StrCat(
-      "; ", mmu, " ",
-      ShortName(v1::AgingCoverage_Name(coverage), "AGING_COVERAGE_"),
-      coverage == v1::AGING_COVERAGE_SKIPPED ? " (add --may-lock)" : "");
+// "; tdp covered (lock: none); stage2 skipped (add --may-lock)".
+std::string ViewMmus(const v1::AgeRangeResponse& response) {
+  std::string view;
+  for (const v1::AgedMmu& mmu : response.mmus()) {
+    absl::StrAppend(
+        &view, "; ",
+        ShortName(v1::PageTableKind_Name(mmu.kind()), "PAGE_TABLE_KIND_"), " ",
+        ShortName(v1::AgingCoverage_Name(mmu.coverage()), "AGING_COVERAGE_"));
+    if (mmu.coverage() == v1::AGING_COVERAGE_SKIPPED) {
+      absl::StrAppend(&view, " (add --may-lock)");
+    } else if (mmu.lock() != v1::AGING_LOCK_UNSPECIFIED) {
+      absl::StrAppend(&view, " (lock: ",
+                      ShortName(v1::AgingLock_Name(mmu.lock()), "AGING_LOCK_"),
+                      ")");
+    }
+  }
+  return view;
 }
 
 struct AgeArguments {
@@ -40,6 +49,7 @@ struct AgeArguments {
   std::vector<GpaRange> ranges;
   bool clear = false;
   bool may_lock = false;
+  bool fast_or_fail = false;
   v1::PageSize granularity = v1::PAGE_SIZE_UNSPECIFIED;
   bool map = false;
 };
@@ -77,6 +87,7 @@ absl::Status Age(Context& context, Client& client,
   if (arguments.may_lock) {
     request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
   }
+  if (arguments.fast_or_fail) request.set_slow_mmus(v1::SLOW_MMUS_REFUSE);
   request.set_granularity(arguments.granularity);
   const auto response = client.aging().AgeRange(request);
   if (!response.ok()) return response.status();
@@ -100,10 +111,8 @@ absl::Status Age(Context& context, Client& client,
                    FormatShareOf(response->young_page_count(), mapped), "), ",
                    FormatBytes(response->young_page_count() * kPageBytes),
                    "; units of ", ViewPageSize(response->granularity()),
-                   ViewCoverage("tdp", response->tdp_coverage()),
-                   ViewCoverage("shadow", response->shadow_coverage()),
-                   ViewCoverage("stage2", response->stage2_coverage()),
-                   "; cost ", ViewCost(response->cost()), "\n"));
+                   ViewMmus(*response), "; cost ", ViewCost(response->cost()),
+                   "\n"));
 }
 
 }  // namespace
@@ -124,7 +133,12 @@ void AddAgingCommands(CLI::App& app, Context& context) {
       "--clear", arguments->clear,
       "age the memory, so that the next call shows only new accesses");
   command->add_flag("--may-lock", arguments->may_lock,
-                    "also examine MMUs that need mmu_lock for this: stage 2");
+                    "also examine MMUs that take a lock for this: shadow "
+                    "pages, and stage 2 without hardware_access_flag");
+  command
+      ->add_flag("--fast-or-fail", arguments->fast_or_fail,
+                 "fail if such an MMU is in use, instead of leaving it out")
+      ->excludes("--may-lock");
   AddPageSize(command, "--granularity", &arguments->granularity,
               "unit of the answer (default: 4k)");
   command->add_flag("--map", arguments->map, "draw a map of the young memory");

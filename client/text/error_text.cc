@@ -106,6 +106,9 @@ const std::map<v1::ErrorReason, std::string>& Fixes() {
       {v1::DRAINING,
        "the daemon is shutting down; try again when it has been started again"},
       {v1::INSUFFICIENT_HISTORY, "try again a little later"},
+      {v1::FAST_AGING_UNAVAILABLE,
+       "examine that MMU as well: mmuctl age {VM} --may-lock; or leave it out: "
+       "mmuctl age {VM}"},
       {v1::DEBUG_DISABLED, "start the daemon with --enable-debug-service"},
   };
   return *fixes;

@@ -1,9 +1,11 @@
-// Ages the entries of one table of small pages in a plain loop. A cursor's step
-// per entry would cost more than the work on the entry.
+// Ages leafs: the entries of one table of small pages in a plain loop, since a
+// cursor's step per entry would cost more than the work on the entry, and a
+// larger leaf by itself.
 
 #ifndef MMU_CORE_AGING_AGE_ENTRIES_H_
 #define MMU_CORE_AGING_AGE_ENTRIES_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "absl/types/span.h"
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/bits.h"
+#include "mmu_core/base/gfn_range.h"
 
 namespace mmu {
 
@@ -81,6 +84,33 @@ void AgeEntries(Slot* first, int count, uint64_t first_bit, AgeBits bits_of,
     AgeEntriesLoop<kPages, KeepMapped::kYes>(first, count, first_bit, bits_of,
                                              mode, result, clear);
   }
+}
+
+// Adds the pages of `range` that the leaf at the cursor maps to `result`, and
+// advances the cursor. The leaf is one unit (AGE-17): its pages outside of the
+// range share its Accessed bit. Calls clear(slot, entry) if the leaf is young
+// and `mode` clears. A leaf that is split meanwhile is not counted again by its
+// children.
+template <typename Cursor, typename Clear>
+void AgeLeaf(Cursor& cursor, GfnRange range, bool accessed, AgeMode mode,
+             AgeResult& result, Clear clear) {
+  const GfnRange leaf = cursor.entry_range();
+  const GfnRange pages = leaf.Intersect(range);
+  const BitRun bits = {pages.start - result.start, pages.end - result.start};
+  if (!result.mapped.empty()) SetRun(absl::MakeSpan(result.mapped), bits);
+  if (accessed) {
+    result.young_page_count += pages.pages();
+    SetRun(absl::MakeSpan(result.young), bits);
+    if (leaf.end > range.end) {
+      result.young_until = std::max(result.young_until, leaf.end);
+    }
+    if (mode == AgeMode::kTestAndClear) {
+      clear(cursor.slot(), cursor.old_spte());
+    }
+  } else {
+    result.old_page_count += pages.pages();
+  }
+  cursor.NextAfterLeaf();
 }
 
 }  // namespace mmu

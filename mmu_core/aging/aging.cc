@@ -10,6 +10,33 @@
 
 namespace mmu {
 
+void AgeReach::Add(const AgeReach& other) {
+  for (size_t i = 0; i < mmus.size(); ++i) {
+    mmus[i].asked |= other.mmus[i].asked;
+    mmus[i].skipped |= other.mmus[i].skipped;
+    mmus[i].lock = std::max(mmus[i].lock, other.mmus[i].lock);
+  }
+  was_fast |= other.was_fast;
+}
+
+bool AgeReach::skipped_any() const {
+  return std::any_of(mmus.begin(), mmus.end(),
+                     [](const Mmu& mmu) { return mmu.skipped; });
+}
+
+AgingLock AgeReach::lock() const {
+  AgingLock lock = AgingLock::kNone;
+  for (const Mmu& mmu : mmus) lock = std::max(lock, mmu.lock);
+  return lock;
+}
+
+AgeResult AgeResult::For(GfnRange range) {
+  AgeResult result;
+  result.start = range.start;
+  result.young.resize(WordsFor(range.pages()));
+  return result;
+}
+
 void CountPages(AgeResult& result) {
   MMU_CHECK(result.mapped.size() == result.young.size());
   result.young_page_count = 0;

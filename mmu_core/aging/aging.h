@@ -3,36 +3,88 @@
 #ifndef MMU_CORE_AGING_AGING_H_
 #define MMU_CORE_AGING_AGING_H_
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "mmu_core/base/address.h"
+#include "mmu_core/base/gfn_range.h"
 #include "mmu_core/stats/labels.h"
 
 namespace mmu {
 
 enum class AgeMode : uint8_t { kTest, kTestAndClear };
 
-// Whether an MMU that ages under mmu_lock may be asked, or is left out.
-enum class AgeLock : uint8_t { kLocklessOnly, kMayLock };
+// Whether only the MMUs that age fast are asked: those that wait for no other
+// thread (AGE-30). The other MMUs' pages then look old, or not mapped.
+enum class FastOnly : uint8_t { kNo, kYes };
+
+// What a fast-only request does about an MMU that does not age fast.
+enum class SlowMmus : uint8_t {
+  kSkip,    // leaves it out; AgeReach says so
+  kRefuse,  // changes nothing
+};
+
+// Where an ageing may stop.
+enum class AgeUntil : uint8_t {
+  kEnd,
+  // A test for whether any page is young need not go on after the first one
+  // (AGE-12). Of the result, AgeReach::was_fast and whether a page is young
+  // hold.
+  kFirstYoung,
+};
+
+// A value.
+struct AgeOptions {
+  FastOnly fast_only = FastOnly::kNo;
+  SlowMmus slow = SlowMmus::kSkip;
+  AgeUntil until = AgeUntil::kEnd;  // kTestAndClear always goes to the end
+};
+
+// The MMUs that an ageing asked. A value.
+struct AgeReach {
+  struct Mmu {
+    bool asked = false;
+    bool skipped = false;               // it is in use, but does not age fast
+    AgingLock lock = AgingLock::kNone;  // that it used, if it was asked
+  };
+
+  Mmu& Of(MmuKind kind) {
+    return mmus[std::min(static_cast<size_t>(kind), mmus.size() - 1)];
+  }
+  // Adds what a further part of the same ageing reached.
+  void Add(const AgeReach& other);
+  bool skipped_any() const;
+  // The lock of those used for which other threads wait the longest.
+  AgingLock lock() const;
+
+  // By MmuKind. The last is for kinds that only tests have.
+  std::array<Mmu, kMmuKinds + 1> mmus{};
+  // An MMU that ages fast found a young page. So a caller may look around that
+  // page by fast-only requests (AGE-32, AGE-33).
+  bool was_fast = false;
+};
 
 // A value. A page is young if a leaf SPTE that maps it has its Accessed bit
 // set. A huge leaf is one unit: all its pages are young, or none (AGE-17).
 // Unmapped pages are neither young nor old.
 struct AgeResult {
+  // An empty result for the pages of `range`.
+  static AgeResult For(GfnRange range);
+
   uint64_t young_page_count = 0;  // 4 KiB pages
   uint64_t old_page_count = 0;
+  // The first page of the requested range.
+  Gfn start;
   // One bit per page of the requested range, bit 0 its first page: 1 is young.
   std::vector<uint64_t> young;
-  // The same for mapped pages. Empty unless several MMUs, which may map the
-  // same page, are asked: then they fill in the bitmaps, and CountPages
-  // computes the counts from them.
+  // The same for mapped pages. Empty unless several leafs may map the same
+  // page: then the MMUs fill in the bitmaps, and CountPages computes the counts
+  // from them.
   std::vector<uint64_t> mapped;
-  // By MmuKind: the MMU was left out, since it would have taken mmu_lock.
-  std::array<bool, kMmuKinds> skipped{};
-  // The TDP MMU, which ages quickly, found a young page (AGE-32).
-  bool was_fast = false;
+  AgeReach reach;
   // Pages from the range's end up to this gfn are young, and were aged,
   // together with the range: a young huge leaf extends past the range's end
   // (AGE-17). Gfn 0 if there are none.

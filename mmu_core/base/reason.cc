@@ -71,6 +71,7 @@ constexpr std::array<Named, kReasons> kNames = {{
     {Reason::kLogOwned, "LOG_OWNED"},
     {Reason::kLogFenced, "LOG_FENCED"},
     {Reason::kInsufficientHistory, "INSUFFICIENT_HISTORY"},
+    {Reason::kFastAgingUnavailable, "FAST_AGING_UNAVAILABLE"},
     {Reason::kSplitRunning, "SPLIT_RUNNING"},
     {Reason::kEpochMismatch, "EPOCH_MISMATCH"},
     {Reason::kEpochSuperseded, "EPOCH_SUPERSEDED"},

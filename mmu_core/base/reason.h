@@ -85,6 +85,7 @@ enum class Reason : uint8_t {
   kLogOwned,
   kLogFenced,
   kInsufficientHistory,
+  kFastAgingUnavailable,
 
   // ABORTED.
   kSplitRunning,

@@ -247,9 +247,12 @@ class Mmu {
 
   // --- Without mmu_lock, in an RCU read section, unless the MMU ages with it.
 
-  // Whether Age takes mmu_lock (AGE-19). It is then called outside of RCU read
-  // sections, and only if the caller may wait for the lock.
-  virtual bool AgesWithLock() const { return false; }
+  // The lock that Age takes; constant. With kWrite, Age is called outside of
+  // RCU read sections (AGE-19).
+  virtual AgingLock aging_lock() const = 0;
+  // Whether Age waits for no other thread, however busy the VM is (AGE-30,
+  // AGE-32). A lock that happens to be free does not count.
+  bool AgesFast() const { return aging_lock() == AgingLock::kNone; }
 
   // Whether the host's request to age and flush flushes the pages that were
   // young. x86 answers it without a flush (AGE-16).
@@ -259,14 +262,17 @@ class Mmu {
   // pages is young (AGE-10).
   virtual bool MayBeInUse() const = 0;
 
-  // Whether the MMU ages without waiting for another thread (AGE-32).
-  virtual bool AgesFast() const = 0;
+  // Whether at most one leaf of this MMU maps a page. Otherwise its results
+  // need result.mapped.
+  virtual bool MapsPagesOnce() const { return true; }
 
   // Tests, or tests and clears, the Accessed bits of the leafs that map pages
   // of `range` of address space `as_id` of `slots`, and adds the
-  // results to `result`, whose bitmap of young pages covers `range`. If
-  // result.mapped is not empty it is filled in, and the caller computes the
-  // counts (CountPages). No flush (AGE-16). Does not require slots_lock.
+  // results to `result`, whose bitmap of young pages covers `range` and may
+  // cover more. If result.mapped is not empty it is filled in, and the caller
+  // computes the counts (CountPages). No flush (AGE-16). Does not require
+  // slots_lock. An MMU that ages without mmu_lock is called for parts of a GiB,
+  // each in a read section of its own.
   virtual void Age(const MemslotTable& slots, int as_id, GfnRange range,
                    AgeMode mode, AgeResult& result, MmuCost* cost) const = 0;
 

@@ -77,11 +77,14 @@ class PageTableCursor {
       Restart();
       return;
     }
-    if (TryStepDown()) return;
-    do {
-      if (TryStepSide()) return;
-    } while (TryStepUp());
-    valid_ = false;
+    if (!TryStepDown()) AdvanceSideways();
+  }
+
+  // As Next(), but does not go down, even if the entry has become a pointer to
+  // a table since it was read. REQUIRES: Valid(), not yielded.
+  void NextAfterLeaf() {
+    MMU_DCHECK(!yielded_);
+    AdvanceSideways();
   }
 
   // Descends toward the first gfn of the range as far as there are tables;
@@ -205,6 +208,14 @@ class PageTableCursor {
     gfn_ = RoundDown<Geometry>(next_last_level_gfn_, level_);
     Load();
     return true;
+  }
+
+  // Sideways, else up and sideways.
+  void AdvanceSideways() {
+    do {
+      if (TryStepSide()) return;
+    } while (TryStepUp());
+    valid_ = false;
   }
 
   bool TryStepSide() {

@@ -66,8 +66,8 @@ void ShadowAge::Age(const Memslot& slot, GfnRange pages, GfnRange range,
     }
     if (!mapped) continue;
     const Gfn end = RoundDown(c.gfn(), c.level()) + PagesPer(c.level());
-    const BitRun bits = {c.gfn() - range.start,
-                         std::min(end, pages.end) - range.start};
+    const BitRun bits = {c.gfn() - result.start,
+                         std::min(end, pages.end) - result.start};
     SetRun(absl::MakeSpan(result.mapped), bits);
     if (!young) continue;
     SetRun(absl::MakeSpan(result.young), bits);

@@ -29,14 +29,14 @@ constexpr uint64_t k2MPages = PagesPer(Level::k2M);
 
 class ShadowAgeTest : public ::testing::Test, protected ShadowFixture {
  protected:
-  // Ages the gfns [1000, 1008).
-  AgeResult Age(AgeMode mode, AgeResult result = {}) {
-    return AgeRange(GfnRange::Of(Gfn(1000), 8), mode, std::move(result));
+  static constexpr GfnRange kRange = GfnRange::Of(Gfn(1000), 8);
+
+  AgeResult Age(AgeMode mode) { return AgeRange(kRange, mode); }
+  AgeResult AgeRange(GfnRange range, AgeMode mode) {
+    return AgeRange(range, mode, AgeResult::For(range));
   }
-  AgeResult AgeRange(GfnRange range, AgeMode mode, AgeResult result = {}) {
-    const size_t words = (range.pages() + 63) / 64;
-    result.young.resize(words);
-    result.mapped.resize(words);
+  AgeResult AgeRange(GfnRange range, AgeMode mode, AgeResult result) {
+    result.mapped.resize(result.young.size());
     {
       RcuReadGuard rcu;
       age_.Age(*vm_.SlotOf(0, range.start), range, range, mode, result, &cost_);
@@ -108,10 +108,10 @@ TEST_F(ShadowAgeTest, TheResultIsAddedToWhatAnotherMmuFound) {
   for (int i = 0; i < 4; ++i) Map(page, i, 1000 + i);
   MakeOld(page, 0);
   MakeOld(page, 1);
-  AgeResult other;
+  AgeResult other = AgeResult::For(kRange);
   other.young = {0b010001};   // 1000, 1004
   other.mapped = {0b110111};  // not 1003
-  const AgeResult both = Age(AgeMode::kTestAndClear, other);
+  const AgeResult both = AgeRange(kRange, AgeMode::kTestAndClear, other);
   EXPECT_THAT(both.young, ElementsAre(0b011101));
   EXPECT_THAT(both.mapped, ElementsAre(0b111111));
   EXPECT_EQ(both.young_page_count, 4u);
@@ -224,9 +224,8 @@ TEST_F(ShadowAgeTest, Race28AgeingWhilePagesComeAndGo) {
     agers.emplace_back([&, mode] {
       const GfnRange range = GfnRange::Of(Gfn(1000), 8);
       while (!stop.load()) {
-        AgeResult result;
-        result.young.resize(1);
-        result.mapped.resize(1);
+        AgeResult result = AgeResult::For(range);
+        result.mapped.resize(result.young.size());
         RcuReadGuard rcu;
         age_.Age(*vm_.SlotOf(0, range.start), range, range, mode, result,
                  nullptr);

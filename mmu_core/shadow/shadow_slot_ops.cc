@@ -137,13 +137,10 @@ bool ShadowSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
 
 void ShadowSlotOps::Age(const MemslotTable& slots, int as_id, GfnRange range,
                         AgeMode mode, AgeResult& result, MmuCost* cost) const {
-  const bool alone = result.mapped.empty();
-  if (alone) result.mapped.resize(result.young.size());
   for (const Memslot* slot : slots.Active(as_id).SlotsIn(range)) {
     parts_.shadow.age().Age(*slot, range.Intersect(slot->range()), range, mode,
                             result, cost);
   }
-  if (alone) CountPages(result);
 }
 
 bool ShadowSlotOps::List(ShadowPageLister& listing) const {

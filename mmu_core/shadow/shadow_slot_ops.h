@@ -45,8 +45,10 @@ class ShadowSlotOps final : public Mmu {
     return parts_.guest == Guest::kOnShadow ||
            parts_.shadow.pages().tracking().AnyIndirectPages();
   }
-  // Ageing locks each rmap by its bit, and may have to wait for writers.
-  bool AgesFast() const override { return false; }
+  // A thread that changes an rmap holds its bit, and may be preempted
+  // meanwhile.
+  AgingLock aging_lock() const override { return AgingLock::kRmap; }
+  bool MapsPagesOnce() const override { return false; }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                          MmuCost* cost) override;

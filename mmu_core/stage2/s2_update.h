@@ -2,8 +2,9 @@
 //
 // Faults change entries under mmu_lock in read mode, several at once: by
 // compare-exchange against the cursor's snapshot (ARM-04). All other operations
-// hold it in write mode (ARM-03), where only the processor interferes, which
-// sets AF, and S2AP[1] if it manages the dirty state. So they use the same
+// hold it in write mode (ARM-03), where only these interfere: the processor,
+// which sets AF, and S2AP[1] if it manages the dirty state; and, where it sets
+// AF, ageing, which clears AF without the lock. So they use the same
 // compare-exchange and start again if it fails.
 //
 // Which change needs what (DDI0487, D8.16):

@@ -15,10 +15,18 @@ namespace mmu {
 // Tests, or tests and clears, AF in the leafs that overlap `range`, and adds
 // the young pages to `result`, whose bitmap covers `range`. No TLBI: a
 // translation that a vCPU has cached keeps the page from becoming young until
-// it is dropped.
+// it is dropped. Releases the lock now and then.
 template <TableGeometry G>
 void AgeStage2(const Stage2State<G>& state, MmuWriteLocked& lock,
                GfnRange range, AgeMode mode, AgeResult& result, MmuCost* cost);
+
+// The same without mmu_lock (AGE-32). Where an entry changes meanwhile, its
+// page may look as young as before or after the change. REQUIRES: an RCU read
+// section; the hardware sets AF. (Where a fault sets it, KVM ages with the
+// lock, and so does this MMU: AGE-19.)
+template <TableGeometry G>
+void AgeStage2Lockless(const Stage2State<G>& state, GfnRange range,
+                       AgeMode mode, AgeResult& result, MmuCost* cost);
 
 }  // namespace mmu
 

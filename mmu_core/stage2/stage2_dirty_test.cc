@@ -227,13 +227,11 @@ TYPED_TEST(Stage2DirtyTest, AgeingCountsThePagesOfTheRangeAlone) {
     this->cpu_.Access(this->Granule(i), AccessKind::kRead);
   }
   const auto age = [this](uint64_t first, uint64_t end, AgeMode mode) {
-    AgeResult result;
-    result.young.resize(WordsFor(end - first));
-    result.mapped.resize(WordsFor(end - first));
+    const GfnRange range = {this->world_.At(first), this->world_.At(end)};
+    AgeResult result = AgeResult::For(range);
+    result.mapped.resize(result.young.size());
     MmuWriteLocked lock(this->world_.lock(), LockOp::kAge);
-    AgeStage2(this->world_.state(), lock,
-              GfnRange{this->world_.At(first), this->world_.At(end)}, mode,
-              result, nullptr);
+    AgeStage2(this->world_.state(), lock, range, mode, result, nullptr);
     return result;
   };
   age(3 * granule, 4 * granule, AgeMode::kTestAndClear);

@@ -23,7 +23,8 @@ S2Descriptor Protected(S2Descriptor leaf, Level level, bool notes_writes) {
 }
 
 // Protects the leaf under the cursor. `before` is called before each attempt.
-// Only the processor, which sets AF and S2AP[1], can make the exchange fail.
+// Only the processor, which sets AF and S2AP[1], and ageing, which clears AF,
+// can make the exchange fail.
 template <TableGeometry G, typename Fn>
 bool ProtectLeaf(const Stage2State<G>& state, const MmuWriteLocked& lock,
                  S2Cursor<G>& c, Fn before) {
@@ -39,9 +40,9 @@ bool ProtectLeaf(const Stage2State<G>& state, const MmuWriteLocked& lock,
 
 // Protects the `count` pages from `first` on, all of one table of level 1.
 //
-// Only the processor changes them meanwhile: it sets AF, which an atomic AND
-// does not lose. One AND cannot set DBM as well; that takes an exchange, which
-// fails if the processor came first.
+// Meanwhile only the processor sets AF in them, and ageing clears it; an atomic
+// AND loses neither. One AND cannot set DBM as well; that takes an exchange,
+// which fails if another change came first.
 void ProtectPages(S2Slot* first, int count, bool notes_writes) {
   constexpr uint64_t kWritable = s2_bits::kValid | s2_bits::kWrite;
   for (S2Slot* slot = first; slot != first + count; ++slot) {

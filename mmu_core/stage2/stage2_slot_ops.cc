@@ -185,6 +185,10 @@ template <TableGeometry G>
 void Stage2SlotOps<G>::Age(const MemslotTable&, int, GfnRange range,
                            AgeMode mode, AgeResult& result,
                            MmuCost* cost) const {
+  if (aging_lock() == AgingLock::kNone) {
+    AgeStage2Lockless(parts_.stage2, range, mode, result, cost);
+    return;
+  }
   MmuWriteLocked lock(parts_.stage2.parts.lock, LockOp::kAge, cost);
   AgeStage2(parts_.stage2, lock, range, mode, result, cost);
 }

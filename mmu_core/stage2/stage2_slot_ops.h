@@ -17,7 +17,8 @@
 
 namespace mmu {
 
-// All operations take mmu_lock in write mode (ARM-03). Thread-safe.
+// All operations take mmu_lock in write mode (ARM-03), but for ageing if the
+// hardware sets AF. Thread-safe.
 template <TableGeometry G>
 class Stage2SlotOps final : public Mmu {
  public:
@@ -35,10 +36,12 @@ class Stage2SlotOps final : public Mmu {
   MmuKind kind() const override { return MmuKind::kStage2; }
   bool MayMap(const Memslot&) const override { return true; }
   bool MayBeInUse() const override { return true; }
-  bool AgesWithLock() const override { return true; }
+  AgingLock aging_lock() const override {
+    return parts_.stage2.options.SetsAccessFlag() ? AgingLock::kNone
+                                                  : AgingLock::kWrite;
+  }
   bool FlushesAged() const override { return true; }
   bool ProtectsBeforeSplit() const override { return true; }
-  bool AgesFast() const override { return false; }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                          MmuCost* cost) override;

@@ -54,7 +54,7 @@ class Splitter {
         outcome.next_gfn = std::max(range.start, c.next_last_level_gfn());
         break;
       }
-      // Only the processor, which sets AF, can make it fail.
+      // Only the processor, which sets AF, and ageing can make it fail.
       while (!SplitOne(c, outcome)) {
       }
     }

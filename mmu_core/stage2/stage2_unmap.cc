@@ -23,7 +23,7 @@ bool UnmapStage2(const Stage2State<G>& state, MmuWriteLocked& lock,
       continue;
     }
     if (cost != nullptr) ++cost->sptes_visited_count;
-    // The processor may set AF and S2AP[1] meanwhile.
+    // The processor may set AF and S2AP[1] meanwhile, and ageing clear AF.
     bool emptied = false;
     while (c.IsPresentLeaf() && !emptied) {
       MarkIfWriteNoted(slot, c);

@@ -62,9 +62,7 @@ constexpr CounterLabel kLimit = {"limit", kThrottleLimits,
 constexpr CounterLabel kAge = {"result", 2, [](int i) -> std::string_view {
                                  return i == 0 ? "young" : "old";
                                }};
-constexpr CounterLabel kAgingLock = {"lock", 2, [](int i) -> std::string_view {
-                                       return i == 0 ? "none" : "write";
-                                     }};
+constexpr CounterLabel kAgingLock = {"lock", kAgingLocks, NameOf<AgingLock>};
 constexpr CounterLabel kCause = {"cause", kStallCauses, NameOf<StallCause>};
 constexpr CounterLabel kRingFull = {
     "cause", 1, [](int) { return ToString(StallCause::kRingFull); }};
@@ -539,9 +537,7 @@ constexpr VmCounterRow kVmRows[] = {
      },
      .live =
          [](const VmCounters& vm, const Index& i) {
-           // Only stage 2 takes mmu_lock for it (AGE-19).
-           const bool locked = i[2] == static_cast<int>(MmuKind::kStage2);
-           return locked == (i[1] == 1) ? MmuOf(vm, i[2]).Aged(i[0]) : 0;
+           return MmuOf(vm, i[2]).Aged(static_cast<AgingLock>(i[1]), i[0]);
          }},
     {.name = "aging",
      .unit = kNanoseconds,

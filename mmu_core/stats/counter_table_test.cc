@@ -278,7 +278,8 @@ TEST(CounterTableTest, ACopyHasEachCounterOfAVmUnderItsOwnName) {
   shadow.CountSplitFailure(SplitFailure::kRaced);
   tdp.CountRecoveries(Level::k1G, 7);
   shadow.CountRecoveries(Level::k2M, 8);
-  tdp.CountAged(9, 10);
+  tdp.CountAged(AgingLock::kNone, 9, 10);
+  tdp.CountAged(AgingLock::kWrite, 0, 27);
   tdp.rmap_lock_contended = 11;
   shadow.rmap_lock_contended = 12;
   uint64_t next = 20;
@@ -315,7 +316,8 @@ TEST(CounterTableTest, ACopyHasEachCounterOfAVmUnderItsOwnName) {
   EXPECT_THAT(of_tdp.splits, ElementsAre(ElementsAre(0, 0, 0, 1, 0), Each(0)));
   EXPECT_THAT(of_shadow.splits,
               ElementsAre(Each(0), ElementsAre(1, 0, 0, 0, 0)));
-  EXPECT_THAT(of_tdp.aged, ElementsAre(ElementsAre(9, 10), Each(0)));
+  EXPECT_THAT(of_tdp.aged,
+              ElementsAre(ElementsAre(9, 10), Each(0), ElementsAre(0, 27)));
   EXPECT_THAT(of_shadow.aged, Each(Each(0)));
   EXPECT_THAT((std::vector<uint64_t>{s.pages_4k, s.pages_2m, s.pages_1g,
                                      s.table_pages}),

@@ -34,6 +34,8 @@ constexpr std::array<std::string_view, kSplitTriggers> kSplitTriggerNames = {
     "eager", "clear", "fault", "nx", "request"};
 constexpr std::array<std::string_view, kSplitFailures> kSplitFailureNames = {
     "no_memory", "raced", "limit", "invalid_root"};
+constexpr std::array<std::string_view, kAgingLocks> kAgingLockNames = {
+    "none", "rmap", "write"};
 constexpr std::array<std::string_view, kThrottleLimits> kThrottleLimitNames = {
     "rate", "lock_hold", "flush", "stall", "pause"};
 constexpr std::array<std::string_view, kTlbiKinds> kTlbiKindNames = {
@@ -62,6 +64,9 @@ std::string_view ToString(SplitTrigger trigger) {
 }
 std::string_view ToString(SplitFailure failure) {
   return Name(kSplitFailureNames, failure);
+}
+std::string_view ToString(AgingLock lock) {
+  return Name(kAgingLockNames, lock);
 }
 std::string_view ToString(ThrottleLimit limit) {
   return Name(kThrottleLimitNames, limit);

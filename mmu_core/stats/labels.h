@@ -80,6 +80,11 @@ inline constexpr int kSplitTriggers = 5;
 enum class SplitFailure : uint8_t { kNoMemory, kRaced, kLimit, kInvalidRoot };
 inline constexpr int kSplitFailures = 4;
 
+// The lock that an MMU takes to age pages: none, the bit lock of each rmap, or
+// mmu_lock in write mode.
+enum class AgingLock : uint8_t { kNone, kRmap, kWrite };
+inline constexpr int kAgingLocks = 3;
+
 // The limit of a throttle that made an operation wait.
 enum class ThrottleLimit : uint8_t { kRate, kLockHold, kFlush, kStall, kPause };
 inline constexpr int kThrottleLimits = 5;
@@ -104,6 +109,7 @@ std::string_view ToString(StallCause cause);
 std::string_view ToString(FaultOutcome outcome);
 std::string_view ToString(SplitTrigger trigger);
 std::string_view ToString(SplitFailure failure);
+std::string_view ToString(AgingLock lock);
 std::string_view ToString(ThrottleLimit limit);
 std::string_view ToString(TlbiKind kind);
 

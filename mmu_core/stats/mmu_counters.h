@@ -56,13 +56,14 @@ class MmuCounters {
 
   // Ageing looks at a page in all MMUs at once. The page is counted once, for
   // the MMU that the guest runs on.
-  void CountAged(uint64_t young, uint64_t old) {
-    aged_[0].fetch_add(young, std::memory_order_relaxed);
-    aged_[1].fetch_add(old, std::memory_order_relaxed);
+  void CountAged(AgingLock lock, uint64_t young, uint64_t old) {
+    auto& aged = aged_[static_cast<size_t>(lock)];
+    aged[0].fetch_add(young, std::memory_order_relaxed);
+    aged[1].fetch_add(old, std::memory_order_relaxed);
   }
-  // [0] young, [1] old.
-  uint64_t Aged(int i) const {
-    return aged_[i].load(std::memory_order_relaxed);
+  // `i`: 0 young, 1 old.
+  uint64_t Aged(AgingLock lock, int i) const {
+    return aged_[static_cast<size_t>(lock)][i].load(std::memory_order_relaxed);
   }
 
   ShadowCounters shadow;
@@ -75,7 +76,7 @@ class MmuCounters {
   std::array<std::array<std::atomic<uint64_t>, kSplitTriggers>, 2> splits_{};
   std::array<std::atomic<uint64_t>, kSplitFailures> split_failures_{};
   std::array<std::atomic<uint64_t>, 2> recoveries_{};
-  std::array<std::atomic<uint64_t>, 2> aged_{};
+  std::array<std::array<std::atomic<uint64_t>, 2>, kAgingLocks> aged_{};
 };
 
 }  // namespace mmu

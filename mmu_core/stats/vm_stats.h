@@ -25,9 +25,8 @@ struct MmuStatsSnapshot {
   uint64_t tables = 0;              // in use
   // [0] from 2M, [1] from 1G; by SplitTrigger.
   std::array<std::array<uint64_t, kSplitTriggers>, 2> splits{};
-  // Pages that ageing looked at: [0] without mmu_lock, [1] with it; then [0]
-  // young, [1] old.
-  std::array<std::array<uint64_t, 2>, 2> aged{};
+  // Pages that ageing looked at, by AgingLock; then [0] young, [1] old.
+  std::array<std::array<uint64_t, 2>, kAgingLocks> aged{};
 };
 
 // A value: one VM's counters, or the sum of several. Arrays are indexed by the

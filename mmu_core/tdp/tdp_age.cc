@@ -1,12 +1,9 @@
 // Testing and clearing Accessed bits, under RCU alone (AGE-10..17).
 
-#include <algorithm>
 #include <cstdint>
 
-#include "absl/types/span.h"
 #include "mmu_core/aging/age_entries.h"
 #include "mmu_core/aging/aging.h"
-#include "mmu_core/base/bits.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/paging/tdp_cursor.h"
@@ -34,38 +31,28 @@ void TdpMmu::Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
   const auto clear = [&format](SpteSlot& slot, Spte spte) {
     TryClear(slot, spte, format);
   };
-  const bool keep_mapped = !result.mapped.empty();
   int64_t visited = 0;
   RcuReadGuard rcu;
   for (TdpRoot* root = roots_.FirstRcu(RootFilter::kValid, as_id);
        root != nullptr;
        root = roots_.NextRcu(root, RootFilter::kValid, as_id)) {
-    for (TdpCursor c(root->table(), root->level(), range, Level::k4K);
-         c.Valid(); c.Next()) {
+    TdpCursor c(root->table(), root->level(), range, Level::k4K);
+    while (c.Valid()) {
       if (c.level() == Level::k4K) {
         const int entries = c.EntriesLeft();
-        AgeEntries<1>(&c.slot(), entries, c.gfn() - range.start, bits_of, mode,
+        AgeEntries<1>(&c.slot(), entries, c.gfn() - result.start, bits_of, mode,
                       result, clear);
         c.SkipToLastEntry();
         visited += entries;
+        c.NextAfterLeaf();
         continue;
       }
       ++visited;
-      if (!c.IsPresentLeaf()) continue;
-      const GfnRange pages = c.entry_range().Intersect(range);
-      const BitRun bits = {pages.start - range.start, pages.end - range.start};
-      if (keep_mapped) SetRun(absl::MakeSpan(result.mapped), bits);
-      const Spte spte = c.old_spte();
-      if (!format.IsAccessed(spte)) {
-        result.old_page_count += pages.pages();
-        continue;
+      if (c.IsPresentLeaf()) {
+        AgeLeaf(c, range, format.IsAccessed(c.old_spte()), mode, result, clear);
+      } else {
+        c.Next();
       }
-      result.young_page_count += pages.pages();
-      SetRun(absl::MakeSpan(result.young), bits);
-      if (c.entry_range().end > range.end) {
-        result.young_until = std::max(result.young_until, c.entry_range().end);
-      }
-      if (mode == AgeMode::kTestAndClear) TryClear(c.slot(), spte, format);
     }
   }
   if (cost != nullptr) cost->sptes_visited_count += visited;

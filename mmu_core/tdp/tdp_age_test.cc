@@ -39,9 +39,9 @@ using ::testing::IsEmpty;
 
 AgeResult Age(Vm& vm, uint64_t first, uint64_t pages,
               AgeMode mode = AgeMode::kTestAndClear, MmuCost* cost = nullptr) {
-  AgeResult result;
-  result.young.resize((pages + 63) / 64);
-  vm.state().tdp.Age(0, GfnRange::Of(Gfn(first), pages), mode, result, cost);
+  const GfnRange range = GfnRange::Of(Gfn(first), pages);
+  AgeResult result = AgeResult::For(range);
+  vm.state().tdp.Age(0, range, mode, result, cost);
   return result;
 }
 

@@ -332,10 +332,9 @@ TEST(TdpNoYieldTest, SingleSteppedOperationsKeepTheLockThoughSomebodyWaits) {
     const uint64_t before = acquisitions();
     EXPECT_TRUE(tdp.WriteProtectMasked(lock, 0, Gfn(0), ~uint64_t{0}, nullptr));
     EXPECT_TRUE(tdp.WriteProtectGfn(lock, 0, Gfn(600), Level::k2M));
-    AgeResult aged;
-    aged.young.resize(16);
-    tdp.Age(0, GfnRange::Of(Gfn(0), 1024), AgeMode::kTestAndClear, aged,
-            nullptr);
+    const GfnRange range = GfnRange::Of(Gfn(0), 1024);
+    AgeResult aged = AgeResult::For(range);
+    tdp.Age(0, range, AgeMode::kTestAndClear, aged, nullptr);
     EXPECT_EQ(aged.young_page_count, 1024u);
     EXPECT_EQ(acquisitions(), before) << "the waiter did not get its turn";
     EXPECT_TRUE(lock.NeedYield());

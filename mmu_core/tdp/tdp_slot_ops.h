@@ -33,7 +33,7 @@ class TdpSlotOps final : public Mmu {
   MmuKind kind() const override { return MmuKind::kTdp; }
   bool MayMap(const Memslot&) const override { return true; }
   bool MayBeInUse() const override { return true; }
-  bool AgesFast() const override { return true; }
+  AgingLock aging_lock() const override { return AgingLock::kNone; }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,
                          MmuCost* cost) override;

@@ -329,8 +329,7 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   }
   EXPECT_EQ(testing::Split(*vm, range).split_2m_count, 0);
   EXPECT_EQ(testing::Recover(*vm, range).to_2m_count, 0u);
-  AgeResult aged;
-  aged.young.resize(24);
+  AgeResult aged = AgeResult::For(range);
   tdp.Age(0, range, AgeMode::kTestAndClear, aged, nullptr);
   EXPECT_EQ(aged.young_page_count + aged.old_page_count, 0u);
   EXPECT_FALSE(ZapLeafs(*vm, range, RootFilter::kValid));

@@ -55,8 +55,8 @@ class FakeMmu final : public Mmu {
     if (real_ != nullptr) return real_->MayBeInUse();
     return in_use_ == nullptr || in_use_();
   }
-  bool AgesWithLock() const override {
-    return real_ != nullptr && real_->AgesWithLock();
+  AgingLock aging_lock() const override {
+    return real_ == nullptr ? AgingLock::kRmap : real_->aging_lock();
   }
   bool FlushesAged() const override {
     return real_ != nullptr && real_->FlushesAged();
@@ -64,8 +64,8 @@ class FakeMmu final : public Mmu {
   bool ProtectsBeforeSplit() const override {
     return real_ != nullptr && real_->ProtectsBeforeSplit();
   }
-  bool AgesFast() const override {
-    return real_ != nullptr && real_->AgesFast();
+  bool MapsPagesOnce() const override {
+    return real_ == nullptr || real_->MapsPagesOnce();
   }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan& plan,

@@ -135,8 +135,7 @@ class Stage2World {
   void Unmap(GfnRange range);
   // Makes all pages of the slot old; returns which were young.
   AgeResult AgeAll() {
-    AgeResult result;
-    result.young.resize(WordsFor(slot_.npages));
+    AgeResult result = AgeResult::For(slot_.range());
     MmuWriteLocked locked(lock_, LockOp::kAge);
     AgeStage2(*state_, locked, slot_.range(), AgeMode::kTestAndClear, result,
               nullptr);

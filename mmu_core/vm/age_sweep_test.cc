@@ -230,6 +230,27 @@ TEST(AgeSweepOfBothMmusTest, TestAndClearAnswersWhatTestDoes) {
   EXPECT_EQ(AuditFindings(*vm), "");
 }
 
+// A range is aged GiB by GiB; its answer is one.
+TEST(AgeRangeTest, YoungPagesOfAllGibsCount) {
+  const uint64_t gib = PagesPer(Level::k1G);
+  for (const MmuMode mmu :
+       {MmuMode::kTdp, MmuMode::kTdpShadow, MmuMode::kStage2}) {
+    SCOPED_TRACE(static_cast<int>(mmu));
+    VmConfig config;
+    config.mmu = mmu;
+    config.memslots = {Slot(0, 0, 3 * kGiB)};
+    auto vm = MakeVmFrom(config);
+    for (const uint64_t page : {uint64_t{7}, gib - 1, gib, 2 * gib + 9}) {
+      Read(*vm, page * kPageSize);
+    }
+    const AgeResult aged =
+        vm->Age({Gfn(3), Gfn(3 * gib)}, AgeMode::kTest, nullptr).value();
+    EXPECT_THAT(PagesOf(aged.young),
+                ElementsAre(4, gib - 4, gib - 3, 2 * gib + 6));
+    EXPECT_EQ(aged.young_page_count, 4u);
+  }
+}
+
 // MGLRU looks around a page that it found young. It may do so only if the page
 // was found young by the TDP MMU, which ages fast.
 // Covers: AGE-32
@@ -240,13 +261,14 @@ TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
     config.mmu = mmu;
     config.memslots = {Slot(0, 0, kMiB)};
     auto vm = MakeVmFrom(config);
-    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->was_fast);
+    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->reach.was_fast);
     Read(*vm, 0);
     const AgeResult result =
         vm->Age(page, AgeMode::kTestAndClear, nullptr).value();
     EXPECT_THAT(result.young, ElementsAre(1));
-    EXPECT_EQ(result.was_fast, mmu == MmuMode::kTdp);
-    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->was_fast) << "old";
+    EXPECT_EQ(result.reach.was_fast, mmu == MmuMode::kTdp);
+    EXPECT_FALSE(vm->Age(page, AgeMode::kTest, nullptr)->reach.was_fast)
+        << "old";
   }
 
   VmConfig config;
@@ -267,10 +289,10 @@ TEST(AgeSweepOfBothMmusTest, WasFastIsWhatTheTdpMmuFoundYoung) {
   ASSERT_TRUE(l1.Access(Gpa(0), AccessKind::kRead, &word).ok());
   AgeResult result = vm->Age(l2, AgeMode::kTest, nullptr).value();
   EXPECT_EQ(result.young_page_count, 1u);
-  EXPECT_FALSE(result.was_fast) << "young in the shadow MMU only";
+  EXPECT_FALSE(result.reach.was_fast) << "young in the shadow MMU only";
   Read(*vm, ToGpa(l2.start).value());
   result = vm->Age(l2, AgeMode::kTest, nullptr).value();
-  EXPECT_TRUE(result.was_fast) << "one fast MMU is enough";
+  EXPECT_TRUE(result.reach.was_fast) << "one fast MMU is enough";
 }
 
 // A sweep over all memslots of a VM skips slots that are deleted meanwhile:

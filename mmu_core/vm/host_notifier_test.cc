@@ -639,12 +639,12 @@ TEST(HostNotifierTest, ATestOfYoungIsTheSameInAnyOrderOfTheSlots) {
       state.vcpus[0]->ReleaseRoot();  // empties the vCPU's TLB
       if (uses_first) Read(*vm, 0);
       if (uses_second) Read(*vm, kGiB);
-      EXPECT_EQ(TestYoung(state, all), uses_first || uses_second);
-      EXPECT_EQ(TestYoung(state, first), uses_first);
-      EXPECT_EQ(TestYoung(state, second), uses_second);
-      EXPECT_EQ(ClearYoung(state, all), uses_first || uses_second);
-      EXPECT_FALSE(TestYoung(state, first));
-      EXPECT_FALSE(TestYoung(state, second));
+      EXPECT_EQ(TestYoung(state, all).young, uses_first || uses_second);
+      EXPECT_EQ(TestYoung(state, first).young, uses_first);
+      EXPECT_EQ(TestYoung(state, second).young, uses_second);
+      EXPECT_EQ(ClearYoung(state, all).young, uses_first || uses_second);
+      EXPECT_FALSE(TestYoung(state, first).young);
+      EXPECT_FALSE(TestYoung(state, second).young);
     }
   }
 }
@@ -655,10 +655,10 @@ TEST(HostNotifierTest, YoungIsTestedAndClearedWithoutLockOrFlush) {
   const HvaRange range = HostPagesOf(*vm, 0, 0, 16);
   const uint64_t flushes = FlushesOf(*vm);
   const uint64_t locks = WriteLocksOf(*vm);
-  EXPECT_TRUE(TestYoung(vm->state(), range));
-  EXPECT_TRUE(ClearYoung(vm->state(), range));
-  EXPECT_FALSE(TestYoung(vm->state(), range));
-  EXPECT_TRUE(TestYoung(vm->state(), HostPagesOf(*vm, 1, 0, 16)));
+  EXPECT_TRUE(TestYoung(vm->state(), range).young);
+  EXPECT_TRUE(ClearYoung(vm->state(), range).young);
+  EXPECT_FALSE(TestYoung(vm->state(), range).young);
+  EXPECT_TRUE(TestYoung(vm->state(), HostPagesOf(*vm, 1, 0, 16)).young);
   EXPECT_EQ(FlushesOf(*vm), flushes);
   EXPECT_EQ(WriteLocksOf(*vm), locks);
 }

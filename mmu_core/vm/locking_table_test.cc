@@ -478,7 +478,14 @@ INSTANTIATE_TEST_SUITE_P(
             OnStage2},
         Row{"AgeOnStage2", HookPoint::kEntryToAnd, "write/rcu", "write", true,
             false, SplitByJob,
-            [](Vm& vm) { ClearYoung(vm.state(), AllHvas(vm)); }, OnStage2}),
+            [](Vm& vm) { ClearYoung(vm.state(), AllHvas(vm)); }, OnStage2},
+        Row{"AgeOnStage2WhereTheHardwareSetsAf", HookPoint::kEntryToAnd,
+            "none/rcu", "none", false, false, SplitByJob,
+            [](Vm& vm) { ClearYoung(vm.state(), AllHvas(vm)); },
+            [](VmConfig& config) {
+              OnStage2(config);
+              config.stage2.access_flag = Stage2Config::AccessFlag::kByHardware;
+            }}),
     [](const auto& row) { return std::string(row.param.operation); });
 
 INSTANTIATE_TEST_SUITE_P(
@@ -501,7 +508,7 @@ INSTANTIATE_TEST_SUITE_P(
            Row{"HostClearsYoung", HookPoint::kAgeToExchange, "none/rcu", "none",
                false, false, SplitAll,
                [](Vm& vm) {
-                 EXPECT_TRUE(ClearYoung(vm.state(), AllHvas(vm)));
+                 EXPECT_TRUE(ClearYoung(vm.state(), AllHvas(vm)).young);
                }},
            Row{"ZapGuestFrames", HookPoint::kSnapshotToStore, "write/rcu",
                "write", true, false, SplitAll,
@@ -511,7 +518,7 @@ INSTANTIATE_TEST_SUITE_P(
            Row{"RestoreAnAccessTrackedPage", HookPoint::kFastFaultToExchange,
                "none/rcu", "none", false, false,
                [](Vm& vm) {
-                 EXPECT_TRUE(ClearYoung(vm.state(), AllHvas(vm)));
+                 EXPECT_TRUE(ClearYoung(vm.state(), AllHvas(vm)).young);
                  vm.state().vcpus[0]->tlb().FlushAll();
                },
                [](Vm& vm) { Read(vm, 0); }, WithoutAd},
@@ -611,7 +618,7 @@ TEST(LockRulesTest, HostTestsYoungAndUnmapsOtherMemoryWithoutTheLock) {
   const HvaRange other = {slot.end + 64 * kMiB, slot.end + 65 * kMiB};
   const uint64_t sequence = vm->state().invalidations.snapshot();
   LockTrace trace;
-  EXPECT_TRUE(TestYoung(vm->state(), slot));
+  EXPECT_TRUE(TestYoung(vm->state(), slot).young);
   InvalidateRangeStart(vm->state(), other, MayYield::kYes);
   InvalidateRangeEnd(vm->state(), other);
   EXPECT_EQ(trace.Modes(), "none");

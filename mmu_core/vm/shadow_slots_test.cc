@@ -39,6 +39,7 @@ namespace mmu::testing {
 namespace {
 
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -193,10 +194,11 @@ TEST_P(ShadowSlotsTest, EachMmuCountsWhatItDidAndOneFlushOfBothIsOne) {
                                  AgeMode::kTest, nullptr)
                              .value();
   const VmStatsSnapshot now = vm_.Stats();
-  EXPECT_EQ(now.mmus[kTdp].aged[0][0], aged.young_page_count);
-  EXPECT_EQ(now.mmus[kTdp].aged[0][1], aged.old_page_count);
+  EXPECT_THAT(now.mmus[kTdp].aged[static_cast<int>(AgingLock::kRmap)],
+              ElementsAre(aged.young_page_count, aged.old_page_count));
   EXPECT_GT(aged.young_page_count, 0u);
-  EXPECT_EQ(now.mmus[kShadow].aged[0][0] + now.mmus[kShadow].aged[0][1], 0u);
+  EXPECT_THAT(now.mmus[kTdp].aged[static_cast<int>(AgingLock::kNone)], Each(0));
+  EXPECT_THAT(now.mmus[kShadow].aged, Each(Each(0)));
 }
 
 // Covers: SHD-70, DL-02
@@ -485,22 +487,20 @@ TEST_P(ShadowSlotsTest, ATestOfYoungIsTheSameInAnyOrderOfTheMmus) {
   for (const bool l1_uses : {false, true}) {
     for (const bool l2_uses : {false, true}) {
       SCOPED_TRACE(::testing::Message() << l1_uses << l2_uses);
-      AgePages(state, 0, page, AgeMode::kTestAndClear, AgeLock::kMayLock,
-               nullptr);
+      AgePages(state, 0, page, AgeMode::kTestAndClear, AgeOptions{}, nullptr);
       state.vcpus[0]->ReleaseRoot();  // empties the vCPU's TLB
       if (l1_uses) Read(vm_, gfn << kPageShift);
       if (l2_uses) nested_.ReadL2(0);
       for (int i = 0; i < 2; ++i) {
-        EXPECT_EQ(TestYoung(state, hvas), l1_uses || l2_uses);
+        EXPECT_EQ(TestYoung(state, hvas).young, l1_uses || l2_uses);
       }
       // Takes the bit of the TDP MMU only, and leaves that of the shadow MMU.
-      AgeResult tdp_only;
-      tdp_only.young.resize(1);
+      AgeResult tdp_only = AgeResult::For(page);
       state.tdp.Age(0, page, AgeMode::kTestAndClear, tdp_only, nullptr);
       EXPECT_EQ(tdp_only.young_page_count, l1_uses ? 1u : 0u);
-      EXPECT_EQ(TestYoung(state, hvas), l2_uses);
-      EXPECT_EQ(ClearYoung(state, hvas), l2_uses);
-      EXPECT_FALSE(TestYoung(state, hvas));
+      EXPECT_EQ(TestYoung(state, hvas).young, l2_uses);
+      EXPECT_EQ(ClearYoung(state, hvas).young, l2_uses);
+      EXPECT_FALSE(TestYoung(state, hvas).young);
     }
   }
 }
@@ -559,7 +559,7 @@ TEST(ShadowSlotAgeTest, WithoutL2NoRmapIsLookedAt) {
   auto vm = MakeVmFrom(config);
   Touch(*vm, GfnRange::Of(Gfn(0), 4));
   const AgeResult result = AgePages(vm->state(), 0, GfnRange::Of(Gfn(0), 8),
-                                    AgeMode::kTest, AgeLock::kMayLock, nullptr);
+                                    AgeMode::kTest, AgeOptions{}, nullptr);
   EXPECT_THAT(result.mapped, IsEmpty()) << "one MMU is asked";
   EXPECT_EQ(result.young_page_count, 4u);
 }

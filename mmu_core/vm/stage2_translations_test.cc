@@ -193,36 +193,48 @@ TEST(Stage2TranslationsTest, AnAgedPageFaultsUnlessTheProcessorSetsTheFlag) {
     auto vm = MakeStage2Vm(0, options);
     const HvaRange pages = HostPagesOf(*vm, 0, 0, kPages2M);
     const GfnRange range = GfnRange::Of(Gfn(0), kPages2M);
-    const auto young = [&](AgeLock lock) {
+    const auto young = [&](FastOnly fast_only) {
       return *vm->Age(range, AgeMode::kTest, nullptr, Gfn(0),
-                      MissingSlots::kRefuse, lock);
+                      MissingSlots::kRefuse, {.fast_only = fast_only});
     };
     ReadValue(*vm, 0);
     const uint64_t flushes = FlushRequests(*vm, FlushReason::kAge);
     // A translation that a vCPU has cached is not noticed.
-    EXPECT_TRUE(ClearYoung(vm->state(), pages));
+    EXPECT_TRUE(ClearYoung(vm->state(), pages).young);
     EXPECT_FALSE(Stage2LeafOf(*vm, 0).IsAccessed());
     const uint64_t faults = vm->Stats().vcpus.pf_taken;
     EXPECT_EQ(ReadValue(*vm, 0), 0u);
-    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, 0u);
+    EXPECT_EQ(young(FastOnly::kNo).young_page_count, 0u);
     EXPECT_EQ(vm->Stats().vcpus.pf_taken, faults);
     EXPECT_EQ(FlushRequests(*vm, FlushReason::kAge), flushes);
     // Old pages need no flush.
-    EXPECT_FALSE(ClearFlushYoung(vm->state(), pages));
+    EXPECT_FALSE(ClearFlushYoung(vm->state(), pages).young);
     EXPECT_EQ(FlushRequests(*vm, FlushReason::kAge), flushes);
     vm->state().vcpus[0]->stage2()->FlushAll();
     ReadValue(*vm, 0);
-    EXPECT_TRUE(ClearFlushYoung(vm->state(), pages));
+    EXPECT_TRUE(ClearFlushYoung(vm->state(), pages).young);
     EXPECT_EQ(FlushRequests(*vm, FlushReason::kAge), flushes + 1);
     const uint64_t before = vm->Stats().vcpus.pf_taken;
     EXPECT_EQ(ReadValue(*vm, 0), 0u);
     EXPECT_EQ(vm->Stats().vcpus.pf_taken - before,
               af == Af::kByFault ? 1u : 0u);
-    EXPECT_EQ(young(AgeLock::kMayLock).young_page_count, kPages2M);
-    // It takes mmu_lock, and so is left out without it.
-    const AgeResult without = young(AgeLock::kLocklessOnly);
-    EXPECT_EQ(without.young_page_count + without.old_page_count, 0u);
-    EXPECT_TRUE(without.skipped[static_cast<size_t>(MmuKind::kStage2)]);
+    EXPECT_EQ(young(FastOnly::kNo).young_page_count, kPages2M);
+    // Where a fault sets the flag, ageing takes mmu_lock, and so is left out
+    // without it.
+    const bool locks = af == Af::kByFault;
+    const AgeResult without = young(FastOnly::kYes);
+    EXPECT_EQ(without.young_page_count, locks ? 0u : kPages2M);
+    EXPECT_EQ(without.reach.skipped_any(), locks);
+    EXPECT_EQ(young(FastOnly::kNo).reach.was_fast, !locks);
+    EXPECT_EQ(young(FastOnly::kNo).reach.lock(),
+              locks ? AgingLock::kWrite : AgingLock::kNone);
+    for (const AgingLock lock : {AgingLock::kNone, AgingLock::kWrite}) {
+      const bool used = (lock == AgingLock::kWrite) == locks;
+      EXPECT_EQ(vm->Stats()
+                        .mmus[static_cast<size_t>(MmuKind::kStage2)]
+                        .aged[static_cast<size_t>(lock)][0] != 0,
+                used);
+    }
   }
 }
 

@@ -62,11 +62,13 @@ class ToyMmu final : public Mmu {
   // A write that only this MMU notices.
   void WriteUnseen(Gfn gfn) { unseen_.push_back(gfn); }
   size_t page_count() const { return pages_.size(); }
+  // The ranges of the calls of Age.
+  const std::vector<GfnRange>& aged() const { return aged_; }
 
   MmuKind kind() const override { return kTestMmu; }
   bool MayMap(const Memslot& slot) const override { return slot.as_id == 0; }
   bool MayBeInUse() const override { return true; }
-  bool AgesFast() const override { return false; }
+  AgingLock aging_lock() const override { return AgingLock::kRmap; }
 
   SplitOutcome EnableLog(const Memslot& slot, const LogPlan&,
                          MmuCost* cost) override {
@@ -127,9 +129,10 @@ class ToyMmu final : public Mmu {
   }
   void Age(const MemslotTable&, int, GfnRange range, AgeMode mode,
            AgeResult& result, MmuCost*) const override {
+    aged_.push_back(range);
     for (auto& [gfn, page] : pages_) {
       if (!range.Contains(gfn)) continue;
-      const uint64_t bit = gfn - range.start;
+      const uint64_t bit = gfn - result.start;
       result.mapped[bit / 64] |= uint64_t{1} << (bit % 64);
       if (page.accessed) result.young[bit / 64] |= uint64_t{1} << (bit % 64);
       if (mode == AgeMode::kTestAndClear) page.accessed = false;
@@ -169,6 +172,7 @@ class ToyMmu final : public Mmu {
   VmCore& vm_;
   std::map<Gfn, Page> pages_;
   std::vector<Gfn> unseen_;
+  mutable std::vector<GfnRange> aged_;
 };
 
 std::unique_ptr<Vm> MakeVmIn(MmuMode mode) {
@@ -252,12 +256,30 @@ TEST_P(ToyMmuTest, APageIsYoungIfOneOfTheMmusSaysSo) {
   const GfnRange range = GfnRange::Of(Gfn(0), 64);
   AgeResult aged = vm_->Age(range, AgeMode::kTestAndClear, nullptr).value();
   EXPECT_EQ(aged.young[0], uint64_t{1} << 3 | uint64_t{1} << 5);
-  EXPECT_TRUE(aged.was_fast) << "the TDP MMU, which ages fast, found one";
+  EXPECT_TRUE(aged.reach.was_fast) << "the TDP MMU, which ages fast, found one";
   ASSERT_TRUE(toy_->Write(Gfn(3)));
   aged = vm_->Age(range, AgeMode::kTest, nullptr).value();
   EXPECT_EQ(aged.young[0], uint64_t{1} << 3);
   EXPECT_EQ(aged.old_page_count, 1u);
-  EXPECT_FALSE(aged.was_fast);
+  EXPECT_FALSE(aged.reach.was_fast);
+}
+
+// An RCU read section keeps the freed memory of all VMs.
+TEST_P(ToyMmuTest, OneReadSectionAgesAGibAtMost) {
+  const uint64_t gib = PagesPer(Level::k1G);
+  ASSERT_TRUE(vm_->SetMemslot(Slot(2, kGiB - kMiB, 2 * kMiB)).ok());
+  ASSERT_TRUE(toy_->Write(Gfn(3)));
+  ASSERT_TRUE(toy_->Write(Gfn(gib + 1)));
+  Read(*vm_, kGiB - kPageSize);
+  const AgeResult aged = vm_->state().mmus.Age(
+      vm_->state().slots, /*as_id=*/0, {Gfn(2), Gfn(2 * gib + 5)},
+      AgeMode::kTest, AgeOptions{}, nullptr);
+  EXPECT_THAT(
+      toy_->aged(),
+      ElementsAre(GfnRange{Gfn(2), Gfn(gib)}, GfnRange{Gfn(gib), Gfn(2 * gib)},
+                  GfnRange{Gfn(2 * gib), Gfn(2 * gib + 5)}));
+  EXPECT_THAT(PagesOf(aged.young), ElementsAre(1, gib - 3, gib - 1));
+  EXPECT_EQ(aged.young_page_count, 3u);
 }
 
 TEST_P(ToyMmuTest, ItIsAddedAfterTheMmusOfTheMode) {

@@ -316,13 +316,19 @@ absl::Status Vm::CheckRecoverHugePages(
 
 absl::StatusOr<AgeResult> Vm::Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                   Gfn young_until, MissingSlots missing,
-                                  AgeLock lock) {
-  return AgeRange(*state_, range, mode, cost, young_until, missing, lock);
+                                  const AgeOptions& options) {
+  return AgeRange(*state_, range, mode, cost, young_until, missing, options);
+}
+
+bool Vm::AgesFast() const { return state_->mmus.AgesFast(); }
+
+AgingLock Vm::aging_lock(MmuKind kind) const {
+  return state_->mmus.aging_lock(kind);
 }
 
 AgeSweep Vm::MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
-                          MissingSlots missing, AgeLock lock) {
-  return AgeSweep(*state_, std::move(ranges), mode, missing, lock);
+                          MissingSlots missing, const AgeOptions& options) {
+  return AgeSweep(*state_, std::move(ranges), mode, missing, options);
 }
 
 uint64_t Vm::shadow_page_limit() const { return ShadowPageLimit(*state_); }

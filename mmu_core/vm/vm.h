@@ -343,19 +343,26 @@ class Vm {
   // Tests, or tests and clears, the Accessed bits of the SPTEs that map
   // `range`. Clearing a part of a huge page clears all of it (AGE-17); for
   // several ranges see vm/jobs/age_sweep.h, which passes in `young_until` the
-  // result of the previous range for the first pages of this one. The MMUs of
-  // x86 take no lock (AGE-13); stage 2 takes mmu_lock (AGE-19), and is left out
-  // with kLocklessOnly. OUT_OF_RANGE INVALID_RANGE if `range` is empty,
-  // GPA_OUT_OF_RANGE if it is not all in memslots and `missing` is kRefuse.
+  // result of the previous range for the first pages of this one.
+  // OUT_OF_RANGE INVALID_RANGE if `range` is empty, GPA_OUT_OF_RANGE if it is
+  // not all in memslots and `missing` is kRefuse. FAILED_PRECONDITION
+  // FAST_AGING_UNAVAILABLE, with nothing aged, if options.slow is kRefuse and
+  // an MMU in use does not age fast.
   absl::StatusOr<AgeResult> Age(GfnRange range, AgeMode mode, MmuCost* cost,
                                 Gfn young_until = Gfn(0),
                                 MissingSlots missing = MissingSlots::kRefuse,
-                                AgeLock lock = AgeLock::kMayLock);
+                                const AgeOptions& options = {});
+
+  // Whether an MMU of the VM ages fast. If not, fast-only requests find nothing
+  // (AGE-34).
+  bool AgesFast() const;
+  // The lock that the VM's MMU of this kind takes to age pages.
+  AgingLock aging_lock(MmuKind kind) const;
 
   // Ageing of many ranges as one operation. The VM outlives the sweep.
   AgeSweep MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
                         MissingSlots missing = MissingSlots::kRefuse,
-                        AgeLock lock = AgeLock::kMayLock);
+                        const AgeOptions& options = {});
 
   // --- Shadow pages ---
 

@@ -83,17 +83,14 @@ absl::StatusOr<AgedRanges> AgeRanges(ManagedVm& vm, const AgePlan& plan,
   AgedRanges aged;
   Distribution young(plan.ranges, mmu::PagesPer(plan.granularity));
   mmu::AgeSweep sweep =
-      vm.vm().MakeAgeSweep(plan.ranges, plan.mode, plan.missing, plan.lock);
+      vm.vm().MakeAgeSweep(plan.ranges, plan.mode, plan.missing, plan.options);
   while (!sweep.done()) {
     if (absl::Status status = calls.keep_going(); !status.ok()) return status;
     const absl::StatusOr<mmu::AgeSweep::Piece> piece = sweep.Next(&aged.cost);
     if (!piece.ok()) return piece.status();
     calls.part_done();
     young.Add(*piece);
-    aged.was_fast |= piece->result.was_fast;
-    for (size_t kind = 0; kind < aged.skipped.size(); ++kind) {
-      aged.skipped[kind] = aged.skipped[kind] || piece->result.skipped[kind];
-    }
+    aged.reach.Add(piece->result.reach);
     aged.young_page_count += piece->result.young_page_count;
     aged.old_page_count += piece->result.old_page_count;
   }

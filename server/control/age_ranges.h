@@ -3,7 +3,6 @@
 #ifndef SERVER_CONTROL_AGE_RANGES_H_
 #define SERVER_CONTROL_AGE_RANGES_H_
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -14,7 +13,6 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
-#include "mmu_core/stats/labels.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "server/control/managed_vm.h"
@@ -29,7 +27,7 @@ struct AgePlan {
   std::vector<mmu::GfnRange> ranges;
   // For a sweep of all memslots: slots that are deleted meanwhile are left out.
   mmu::MissingSlots missing = mmu::MissingSlots::kRefuse;
-  mmu::AgeLock lock = mmu::AgeLock::kLocklessOnly;
+  mmu::AgeOptions options;
 };
 
 struct AgedRanges {
@@ -38,8 +36,7 @@ struct AgedRanges {
   std::vector<std::string> bitmaps;
   uint64_t young_page_count = 0;
   uint64_t old_page_count = 0;
-  bool was_fast = false;
-  std::array<bool, mmu::kMmuKinds> skipped{};  // by MmuKind
+  mmu::AgeReach reach;
   mmu::MmuCost cost;
 };
 

@@ -17,6 +17,7 @@
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
 #include "server/convert/convert.h"
+#include "server/convert/page_table_convert.h"
 
 namespace mmud {
 namespace {
@@ -36,8 +37,33 @@ absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
                       static_cast<int>(request.lock_mode()),
                       "LOCKLESS_ONLY or MAY_LOCK");
   }
+  if (!v1::SlowMmus_IsValid(request.slow_mmus())) {
+    return WrongValue(mmu::Reason::kInvalidEnumValue, "slow_mmus",
+                      static_cast<int>(request.slow_mmus()), "SKIP or REFUSE");
+  }
   return request.mode() == v1::AGING_MODE_TEST ? mmu::AgeMode::kTest
                                                : mmu::AgeMode::kTestAndClear;
+}
+
+v1::AgingLock ToAgingLock(mmu::AgingLock lock) {
+  switch (lock) {
+    case mmu::AgingLock::kNone:
+      return v1::AGING_LOCK_NONE;
+    case mmu::AgingLock::kRmap:
+      return v1::AGING_LOCK_RMAP;
+    case mmu::AgingLock::kWrite:
+      return v1::AGING_LOCK_MMU_LOCK_WRITE;
+  }
+  return v1::AGING_LOCK_UNSPECIFIED;
+}
+
+v1::AgedMmu ToAgedMmu(mmu::MmuKind kind, const mmu::AgeReach::Mmu& reach) {
+  v1::AgedMmu mmu;
+  mmu.set_kind(ToProto(kind));
+  mmu.set_coverage(reach.skipped ? v1::AGING_COVERAGE_SKIPPED
+                                 : v1::AGING_COVERAGE_COVERED);
+  if (reach.asked) mmu.set_lock(ToAgingLock(reach.lock));
+  return mmu;
 }
 
 // Errors: UNALIGNED, TOO_MANY_PAGES.
@@ -73,8 +99,11 @@ absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
   const absl::StatusOr<mmu::AgeMode> mode = ToMode(request);
   if (!mode.ok()) return mode.status();
   plan.mode = *mode;
-  if (request.lock_mode() == v1::AGING_LOCK_MODE_MAY_LOCK) {
-    plan.lock = mmu::AgeLock::kMayLock;
+  if (request.lock_mode() != v1::AGING_LOCK_MODE_MAY_LOCK) {
+    plan.options.fast_only = mmu::FastOnly::kYes;
+  }
+  if (request.slow_mmus() == v1::SLOW_MMUS_REFUSE) {
+    plan.options.slow = mmu::SlowMmus::kRefuse;
   }
   const absl::StatusOr<mmu::Level> level =
       ToLevel(request.granularity(), mmu::Level::k4K, "granularity");
@@ -104,22 +133,10 @@ v1::AgeRangeResponse ToResponse(const std::vector<mmu::MmuKind>& mmus,
   response.set_old_page_count(static_cast<int64_t>(aged.old_page_count));
   response.set_granularity(ToPageSize(plan.granularity));
   for (const mmu::MmuKind kind : mmus) {
-    const v1::AgingCoverage coverage = aged.skipped[static_cast<size_t>(kind)]
-                                           ? v1::AGING_COVERAGE_SKIPPED
-                                           : v1::AGING_COVERAGE_COVERED;
-    switch (kind) {
-      case mmu::MmuKind::kTdp:
-        response.set_tdp_coverage(coverage);
-        break;
-      case mmu::MmuKind::kShadow:
-        response.set_shadow_coverage(coverage);
-        break;
-      case mmu::MmuKind::kStage2:
-        response.set_stage2_coverage(coverage);
-        break;
-    }
+    *response.add_mmus() =
+        ToAgedMmu(kind, aged.reach.mmus[static_cast<size_t>(kind)]);
   }
-  response.set_was_fast(aged.was_fast);
+  response.set_was_fast(aged.reach.was_fast);
   *response.mutable_cost() = ToProto(aged.cost);
   return response;
 }

@@ -28,18 +28,6 @@ namespace {
 
 constexpr char kList[] = "tables";
 
-v1::PageTableKind ToProto(mmu::MmuKind kind) {
-  switch (kind) {
-    case mmu::MmuKind::kTdp:
-      return v1::PAGE_TABLE_KIND_TDP;
-    case mmu::MmuKind::kShadow:
-      return v1::PAGE_TABLE_KIND_SHADOW;
-    case mmu::MmuKind::kStage2:
-      return v1::PAGE_TABLE_KIND_STAGE2;
-  }
-  return v1::PAGE_TABLE_KIND_UNSPECIFIED;
-}
-
 // The kind that ToString calls `name`; nullopt if there is none.
 absl::optional<mmu::MmuKind> MmuKindOf(std::string_view name) {
   for (int i = 0; i < mmu::kMmuKinds; ++i) {
@@ -68,6 +56,18 @@ v1::PageTableRole ToProto(mmu::PageRole role) {
 }
 
 }  // namespace
+
+v1::PageTableKind ToProto(mmu::MmuKind kind) {
+  switch (kind) {
+    case mmu::MmuKind::kTdp:
+      return v1::PAGE_TABLE_KIND_TDP;
+    case mmu::MmuKind::kShadow:
+      return v1::PAGE_TABLE_KIND_SHADOW;
+    case mmu::MmuKind::kStage2:
+      return v1::PAGE_TABLE_KIND_STAGE2;
+  }
+  return v1::PAGE_TABLE_KIND_UNSPECIFIED;
+}
 
 v1::PageTable ToProto(const mmu::ShadowPageInfo& page) {
   v1::PageTable proto;

@@ -7,10 +7,12 @@
 
 #include "absl/status/statusor.h"
 #include "mmu_core/mmu/shadow_page_info.h"
+#include "mmu_core/stats/labels.h"
 #include "mmud/v1/debug_service.pb.h"
 
 namespace mmud {
 
+v1::PageTableKind ToProto(mmu::MmuKind kind);
 v1::PageTable ToProto(const mmu::ShadowPageInfo& page);
 
 // Errors: UNALIGNED, INVALID_RANGE, INVALID_SIZE, INVALID_ENUM_VALUE.

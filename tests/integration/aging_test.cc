@@ -1,13 +1,15 @@
 // AgeRange through the daemon: the age of a huge page of which a range covers
-// only a part, and the meaning of was_fast.
+// only a part, and what becomes of MMUs that do not age fast.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/aging_service.grpc.pb.h"
+#include "tests/integration/aged_mmus.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 #include "tests/integration/test_client.h"
@@ -80,7 +82,9 @@ TEST_F(AgingTest, ClearingAnswersWhatTestingDoesWhereverTheRangesCut) {
   }
 }
 
-TEST_F(AgingTest, WhatOnlyShadowPagesMapIsNotFoundFast) {
+// The shadow MMU takes locks to age pages. So it is left out, and the answer
+// says so; or the call fails; or it is examined, as the request asks.
+TEST_F(AgingTest, AnMmuThatDoesNotAgeFastIsSkippedOrRefusedAsAsked) {
   daemon_.client().CallText(
       "mmud.v1.VmService/CreateVm",
       absl::StrCat(
@@ -89,9 +93,44 @@ TEST_F(AgingTest, WhatOnlyShadowPagesMapIsNotFoundFast) {
           "{} }"));
   const Guest guest(daemon_.client(), "vms/alpha");
   guest.WritePages(16);
-  const v1::AgeRangeResponse tested = Age(RequestOf({}), v1::AGING_MODE_TEST);
-  EXPECT_GT(tested.young_page_count(), 0);
-  EXPECT_FALSE(tested.was_fast());
+  v1::AgeRangeRequest request = RequestOf({});
+  const v1::AgeRangeResponse skipped =
+      Age(request, v1::AGING_MODE_TEST_AND_CLEAR);
+  EXPECT_EQ(MmusOf(skipped), "SHADOW SKIPPED UNSPECIFIED");
+  EXPECT_EQ(skipped.young_page_count() + skipped.old_page_count(), 0);
+
+  const RawResult refused = daemon_.client().CallText(
+      "mmud.v1.AgingService/AgeRange",
+      "vm: 'vms/alpha' mode: AGING_MODE_TEST_AND_CLEAR "
+      "slow_mmus: SLOW_MMUS_REFUSE");
+  EXPECT_EQ(refused.status.error_code(), grpc::FAILED_PRECONDITION);
+  EXPECT_EQ(FactsOf(refused.status).reason, "FAST_AGING_UNAVAILABLE");
+  EXPECT_EQ(FactsOf(refused.status).field, "lock_mode");
+  EXPECT_THAT(refused.status.error_message(),
+              ::testing::HasSubstr("the shadow MMU is in use and takes a lock "
+                                   "(rmap)"));
+
+  request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
+  const v1::AgeRangeResponse examined = Age(request, v1::AGING_MODE_TEST);
+  EXPECT_EQ(MmusOf(examined), "SHADOW COVERED RMAP");
+  EXPECT_GT(examined.young_page_count(), 0) << "nothing has been aged";
+  EXPECT_FALSE(examined.was_fast());
+}
+
+TEST_F(AgingTest, AnMmuThatAgesFastIsExaminedWhateverTheRequestSays) {
+  const Guest guest(daemon_.client(), "alpha",
+                    {MakeSlot(4 * kMiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  guest.WritePages(16);
+  v1::AgeRangeRequest request = RequestOf({});
+  request.set_slow_mmus(v1::SLOW_MMUS_REFUSE);
+  for (const v1::AgingLockMode mode :
+       {v1::AGING_LOCK_MODE_LOCKLESS_ONLY, v1::AGING_LOCK_MODE_MAY_LOCK}) {
+    request.set_lock_mode(mode);
+    const v1::AgeRangeResponse aged = Age(request, v1::AGING_MODE_TEST);
+    EXPECT_EQ(MmusOf(aged), "TDP COVERED NONE");
+    EXPECT_EQ(aged.young_page_count(), 16);
+    EXPECT_TRUE(aged.was_fast());
+  }
 }
 
 }  // namespace

@@ -95,6 +95,8 @@ class ShadowVmTest : public ::testing::TestWithParam<Kind> {
     v1::AgeRangeRequest request;
     request.set_vm("vms/alpha");
     request.set_mode(mode);
+    // The shadow MMU does not age fast.
+    request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
     return daemon_.client()
         .Must(&v1::AgingService::Stub::AgeRange, request)
         .young_page_count();

@@ -15,6 +15,7 @@
 #include "mmud/v1/split_service.grpc.pb.h"
 #include "mmud/v1/stats_service.grpc.pb.h"
 #include "mmud/v1/vm_service.grpc.pb.h"
+#include "tests/integration/aged_mmus.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 #include "tests/integration/metrics_text.h"
@@ -244,7 +245,7 @@ TEST_F(Stage2VmTest, TablesAreListed) {
 }
 
 // KVM ages stage-2 tables with mmu_lock held for writing, so a call that must
-// not wait for it skips them.
+// not wait for it skips them. (The VM's processor does not set AF.)
 TEST_F(Stage2VmTest, PagesAgeWhereTheCallMayLock) {
   const Guest guest = Make("");
   v1::AgeRangeRequest age;
@@ -252,19 +253,30 @@ TEST_F(Stage2VmTest, PagesAgeWhereTheCallMayLock) {
   age.set_mode(v1::AGING_MODE_TEST_AND_CLEAR);
   const auto skipped =
       daemon_.client().Must(&v1::AgingService::Stub::AgeRange, age);
-  EXPECT_EQ(skipped.stage2_coverage(), v1::AGING_COVERAGE_SKIPPED);
+  EXPECT_EQ(MmusOf(skipped), "STAGE2 SKIPPED UNSPECIFIED");
   EXPECT_EQ(skipped.young_page_count(), 0);
 
   age.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
   const auto aged =
       daemon_.client().Must(&v1::AgingService::Stub::AgeRange, age);
   EXPECT_EQ(aged.young_page_count(), kSize / kPage);
-  EXPECT_EQ(aged.stage2_coverage(), v1::AGING_COVERAGE_COVERED);
-  EXPECT_EQ(aged.shadow_coverage(), v1::AGING_COVERAGE_UNSPECIFIED);
+  EXPECT_EQ(MmusOf(aged), "STAGE2 COVERED MMU_LOCK_WRITE");
   EXPECT_EQ(daemon_.client()
                 .Must(&v1::AgingService::Stub::AgeRange, age)
                 .young_page_count(),
             0);
+}
+
+TEST_F(Stage2VmTest, PagesAgeWithoutALockWhereTheProcessorSetsTheFlag) {
+  const Guest guest = Make("hardware_access_flag: FEATURE_ON");
+  v1::AgeRangeRequest age;
+  age.set_vm("vms/alpha");
+  age.set_mode(v1::AGING_MODE_TEST_AND_CLEAR);
+  const auto aged =
+      daemon_.client().Must(&v1::AgingService::Stub::AgeRange, age);
+  EXPECT_EQ(aged.young_page_count(), kSize / kPage);
+  EXPECT_EQ(MmusOf(aged), "STAGE2 COVERED NONE");
+  EXPECT_TRUE(aged.was_fast());
 }
 
 TEST_F(Stage2VmTest, AMigrationCopiesAllWithTheDirtyStateByHardware) {

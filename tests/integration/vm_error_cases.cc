@@ -316,6 +316,19 @@ const std::vector<ErrorCase>& VmErrorCases() {
        "vm: '$0' max_duration {}", "max_duration", "is 0"},
       {"INVALID_AGING_MODE", kInvalid, "mmud.v1.AgingService/AgeRange",
        "vm: '$0'", "mode", "0"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.AgingService/AgeRange",
+       "vm: '$0' mode: AGING_MODE_TEST lock_mode: 9", "lock_mode", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.AgingService/AgeRange",
+       "vm: '$0' mode: AGING_MODE_TEST slow_mmus: 9", "slow_mmus", "9"},
+      {"FAST_AGING_UNAVAILABLE", kPrecondition, "mmud.v1.AgingService/AgeRange",
+       "vm: '$1' mode: AGING_MODE_TEST slow_mmus: SLOW_MMUS_REFUSE",
+       "lock_mode", "the shadow MMU is in use",
+       [](const TestClient& client, const Guest&) {
+         client.CallText("mmud.v1.VmService/CreateVm",
+                         "vm_id: 'other' vm { tdp_shadow {} memslots { "
+                         "size_bytes: 4096 } }");
+         return std::string("vms/other");
+       }},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 size_bytes: 4096 "
        "backing: 99 }",

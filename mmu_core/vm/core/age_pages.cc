@@ -7,8 +7,8 @@
 namespace mmu {
 
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,
-                   AgeLock lock, MmuCost* cost, Gfn young_until) {
-  AgeResult result = vm.mmus.Age(vm.slots, as_id, range, mode, lock, cost);
+                   const AgeOptions& options, MmuCost* cost, Gfn young_until) {
+  AgeResult result = vm.mmus.Age(vm.slots, as_id, range, mode, options, cost);
   if (young_until > range.start) {
     MarkYoung(result, std::min(young_until, range.end) - range.start);
     result.young_until = std::max(

@@ -208,39 +208,85 @@ absl::Status MmuSet::CollectDirty(MmuCost* cost) {
   return first;
 }
 
+namespace {
+
+// The size of the ranges that are aged in one RCU read section. A section keeps
+// the freed memory of all VMs.
+constexpr Level kAgedInOneSection = Level::k1G;
+
+// Whether a test has found what it was asked for.
+bool Suffices(const AgeResult& result, AgeMode mode, AgeUntil until) {
+  return mode == AgeMode::kTest && until == AgeUntil::kFirstYoung &&
+         result.young_page_count != 0;
+}
+
+void AgeLockless(const Mmu& mmu, const MemslotTable& slots, int as_id,
+                 GfnRange range, AgeMode mode, AgeUntil until,
+                 AgeResult& result, MmuCost* cost) {
+  while (!range.empty() && !Suffices(result, mode, until)) {
+    const Gfn next =
+        RoundDown(range.start, kAgedInOneSection) + PagesPer(kAgedInOneSection);
+    const GfnRange part = {range.start, std::min(next, range.end)};
+    RcuReadGuard rcu;
+    mmu.Age(slots, as_id, part, mode, result, cost);
+    range.start = part.end;
+  }
+}
+
+}  // namespace
+
+bool MmuSet::AgesFast() const {
+  return std::any_of(mmus_.begin(), mmus_.end(),
+                     [](const auto& mmu) { return mmu->AgesFast(); });
+}
+
+AgingLock MmuSet::aging_lock(MmuKind kind) const {
+  const auto mmu =
+      std::find_if(mmus_.begin(), mmus_.end(),
+                   [kind](const auto& one) { return one->kind() == kind; });
+  MMU_CHECK(mmu != mmus_.end());
+  return (*mmu)->aging_lock();
+}
+
 AgeResult MmuSet::Age(const MemslotTable& slots, int as_id, GfnRange range,
-                      AgeMode mode, AgeLock lock, MmuCost* cost) const {
+                      AgeMode mode, const AgeOptions& options,
+                      MmuCost* cost) const {
+  AgeResult result = AgeResult::For(range);
   // Decided once: an MMU that comes into use while another one is aged has
   // nothing that was young before.
-  std::array<bool, kMaxMmus> in_use{};
-  int asked = 0;
-  AgeResult result;
-  for (size_t i = 0; i < mmus_.size(); ++i) {
-    in_use[i] = mmus_[i]->MayBeInUse();
-    if (in_use[i] && lock == AgeLock::kLocklessOnly &&
-        mmus_[i]->AgesWithLock()) {
-      result.skipped[static_cast<size_t>(mmus_[i]->kind())] = true;
-      in_use[i] = false;
+  std::array<const Mmu*, kMaxMmus> asked{};
+  size_t count = 0;
+  bool mapped_once = true;
+  for (const auto& mmu : mmus_) {
+    if (!mmu->MayBeInUse()) continue;
+    if (options.fast_only == FastOnly::kYes && !mmu->AgesFast()) {
+      result.reach.Of(mmu->kind()).skipped = true;
+      continue;
     }
-    asked += in_use[i] ? 1 : 0;
+    asked[count++] = mmu.get();
+    mapped_once = mapped_once && mmu->MapsPagesOnce();
   }
-  result.young.resize(WordsFor(range.pages()));
-  // Where several may map one page, bitmaps tell whether one of them did.
-  if (asked > 1) result.mapped.resize(result.young.size());
-  for (size_t i = 0; i < mmus_.size(); ++i) {
-    if (!in_use[i]) continue;
-    const Mmu& mmu = *mmus_[i];
+  if (options.slow == SlowMmus::kRefuse && result.reach.skipped_any()) {
+    return result;
+  }
+  // Where several leafs may map one page, bitmaps tell whether one of them did.
+  const bool by_bitmap = count > 1 || !mapped_once;
+  if (by_bitmap) result.mapped.resize(result.young.size());
+  for (size_t i = 0; i < count && !Suffices(result, mode, options.until); ++i) {
+    const Mmu& mmu = *asked[i];
+    AgeReach::Mmu& reach = result.reach.Of(mmu.kind());
+    reach.asked = true;
+    reach.lock = mmu.aging_lock();
     const uint64_t young_before = result.young_page_count;
-    if (mmu.AgesWithLock()) {
+    if (reach.lock == AgingLock::kWrite) {
       mmu.Age(slots, as_id, range, mode, result, cost);
     } else {
-      RcuReadGuard rcu;
-      mmu.Age(slots, as_id, range, mode, result, cost);
+      AgeLockless(mmu, slots, as_id, range, mode, options.until, result, cost);
     }
-    result.was_fast |=
+    result.reach.was_fast |=
         mmu.AgesFast() && result.young_page_count != young_before;
   }
-  if (asked > 1) CountPages(result);
+  if (by_bitmap) CountPages(result);
   return result;
 }
 

@@ -22,7 +22,8 @@
 //                                first           step ends, the others follow
 //   Age                          first added     MMUs that age fast come before
 //                                first           those that do not: what they
-//                                                found is WAS_FAST
+//                                                found is WAS_FAST, and a test
+//                                                may end there
 //   List                         first added     saved positions of callers
 //                                first           depend on it
 //   Reprotect, WriteProtectGfn,  first added     no reason
@@ -48,6 +49,7 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/mmu/mmu.h"
+#include "mmu_core/stats/labels.h"
 
 namespace mmu {
 
@@ -113,14 +115,18 @@ class MmuSet {
   // Calls all MMUs; returns the first error.
   absl::Status CollectDirty(MmuCost* cost);
 
-  // The pages of `range` that are young in any MMU (AGE-11). All MMUs are
-  // asked: an Accessed bit left in one would make a page young at the next
-  // ageing although it was not used since. result.was_fast: an MMU that ages
-  // fast found a young page. An MMU that ages with mmu_lock is asked only with
-  // kMayLock. No lock is required; the slots may change meanwhile. Not inside
-  // an RCU section.
+  // Whether one of the MMUs ages fast. If not, a fast-only request does no work
+  // (AGE-34).
+  bool AgesFast() const;
+  // Of the MMU of this kind, which the VM has.
+  AgingLock aging_lock(MmuKind kind) const;
+  // The pages of `range` that are young in an MMU that was asked, and which
+  // MMUs these were (result.reach). A full request asks all MMUs, and a clear
+  // clears in all: an Accessed bit left in one would make a page young at the
+  // next ageing although it was not used since (AGE-11, AGE-31). No lock is
+  // required; the slots may change meanwhile. Not inside an RCU section.
   AgeResult Age(const MemslotTable& slots, int as_id, GfnRange range,
-                AgeMode mode, AgeLock lock, MmuCost* cost) const;
+                AgeMode mode, const AgeOptions& options, MmuCost* cost) const;
 
   // True if it reached the end. Otherwise listing.position is where to
   // continue.

@@ -16,7 +16,8 @@ namespace mmu {
 // Vm::Age.
 absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
                                    MmuCost* cost, Gfn young_until,
-                                   MissingSlots missing, AgeLock lock);
+                                   MissingSlots missing,
+                                   const AgeOptions& options);
 
 }  // namespace mmu
 

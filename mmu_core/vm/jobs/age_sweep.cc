@@ -10,11 +10,11 @@
 
 namespace mmu {
 AgeSweep::AgeSweep(VmCore& vm, std::vector<GfnRange> ranges, AgeMode mode,
-                   MissingSlots missing, AgeLock lock)
+                   MissingSlots missing, const AgeOptions& options)
     : vm_(vm),
       mode_(mode),
       missing_(missing),
-      lock_(lock),
+      options_(options),
       ranges_(UnionOf(std::move(ranges))) {
   if (!done()) at_ = ranges_[0].start;
 }
@@ -24,7 +24,7 @@ absl::StatusOr<AgeSweep::Piece> AgeSweep::Next(MmuCost* cost) {
   const Gfn block_end = RoundDown(at_, Level::k1G) + PagesPer(Level::k1G);
   const GfnRange pages = {at_, std::min(block_end, ranges_[next_].end)};
   absl::StatusOr<AgeResult> result =
-      AgeRange(vm_, pages, mode_, cost, young_until_, missing_, lock_);
+      AgeRange(vm_, pages, mode_, cost, young_until_, missing_, options_);
   if (!result.ok()) return result.status();
   young_until_ = result->young_until;
   at_ = pages.end;

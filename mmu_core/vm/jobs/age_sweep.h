@@ -29,7 +29,7 @@ class AgeSweep {
   // sweep.
   AgeSweep(VmCore& vm, std::vector<GfnRange> ranges, AgeMode mode,
            MissingSlots missing = MissingSlots::kRefuse,
-           AgeLock lock = AgeLock::kMayLock);
+           const AgeOptions& options = {});
 
   struct Piece {
     GfnRange pages;  // at most a GiB, within one GiB
@@ -44,7 +44,7 @@ class AgeSweep {
   VmCore& vm_;
   const AgeMode mode_;
   const MissingSlots missing_;
-  const AgeLock lock_;
+  const AgeOptions options_;
   std::vector<GfnRange> ranges_;  // ascending; none touches another
   size_t next_ = 0;               // the first range that is not finished
   Gfn at_;                        // the position in that range

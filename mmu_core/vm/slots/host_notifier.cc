@@ -84,20 +84,25 @@ void BeginAndUnmap(VmCore& vm, HvaRange range, MayYield may_yield) {
 
 // Calls `fn` for each slot's part of the range that has a young page.
 template <typename Fn>
-bool AgeRange(VmCore& vm, HvaRange range, AgeMode mode, Fn fn) {
-  bool young = false;
+HostYoung AgeRange(VmCore& vm, HvaRange range, AgeMode mode, FastOnly fast_only,
+                   Fn fn) {
+  HostYoung answer;
+  // Without an MMU that ages fast there is nothing to do (AGE-34).
+  if (fast_only == FastOnly::kYes && !vm.mmus.AgesFast()) return answer;
   for (const Concerned& concerned : GfnsOf(vm, range)) {
     const AgeResult result =
         AgePages(vm, concerned.slot.as_id, concerned.gfns, mode,
-                 AgeLock::kMayLock, /*cost=*/nullptr);
+                 {.fast_only = fast_only, .until = AgeUntil::kFirstYoung},
+                 /*cost=*/nullptr);
+    answer.was_fast |= result.reach.was_fast;
     if (result.young_page_count == 0) continue;
-    young = true;
+    answer.young = true;
     fn(concerned.gfns);
     // A test may stop at the first young page. A clear must continue in all
     // slots.
     if (mode == AgeMode::kTest) break;
   }
-  return young;
+  return answer;
 }
 
 }  // namespace
@@ -125,22 +130,24 @@ void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access) {
   InvalidateRangeEnd(vm, range);
 }
 
-bool TestYoung(VmCore& vm, HvaRange range) {
-  return AgeRange(vm, range, AgeMode::kTest, [](GfnRange) {});
+HostYoung TestYoung(VmCore& vm, HvaRange range, FastOnly fast_only) {
+  return AgeRange(vm, range, AgeMode::kTest, fast_only, [](GfnRange) {});
 }
 
-bool ClearYoung(VmCore& vm, HvaRange range) {
-  return AgeRange(vm, range, AgeMode::kTestAndClear, [](GfnRange) {});
+HostYoung ClearYoung(VmCore& vm, HvaRange range, FastOnly fast_only) {
+  return AgeRange(vm, range, AgeMode::kTestAndClear, fast_only,
+                  [](GfnRange) {});
 }
 
-bool ClearFlushYoung(VmCore& vm, HvaRange range) {
+HostYoung ClearFlushYoung(VmCore& vm, HvaRange range) {
   TlbFlushBatch batch(vm.tlb, FlushScope::kRange, FlushReason::kAge);
-  const bool young =
-      AgeRange(vm, range, AgeMode::kTestAndClear, [&](GfnRange gfns) {
-        if (vm.mmus.FlushesAged()) batch.Add(gfns);
-      });
+  const HostYoung answer = AgeRange(vm, range, AgeMode::kTestAndClear,
+                                    FastOnly::kNo, [&](GfnRange gfns) {
+                                      if (vm.mmus.FlushesAged())
+                                        batch.Add(gfns);
+                                    });
   if (batch.pending()) batch.Flush(/*cost=*/nullptr);
-  return young;
+  return answer;
 }
 
 void ZapGfnRange(VmCore& vm, int as_id, GfnRange range) {

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "mmu_core/aging/aging.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/backing.h"
@@ -48,16 +49,31 @@ void InvalidateRangeEnd(VmCore& vm, HvaRange range);
 // aligned to HostPageBytes().
 void SetHostAccess(VmCore& vm, HvaRange range, HostAccess access);
 
+// The answer to a query whether a page is young. A value.
+struct HostYoung {
+  bool young = false;
+  // An MMU that ages fast found it young (AGE-32). So the caller may look
+  // around the page by fast-only queries, as MGLRU does (AGE-33).
+  bool was_fast = false;
+
+  friend bool operator==(const HostYoung&, const HostYoung&) = default;
+};
+
 // Whether any page of `range` was accessed since it was last aged; ClearYoung
-// also ages the pages. An MMU that ages under mmu_lock takes it (LOCKING.md).
-// No flush: a processor that keeps using a cached translation is not noticed
-// (AGE-16). REQUIRES: page-aligned.
-bool TestYoung(VmCore& vm, HvaRange range);
-bool ClearYoung(VmCore& vm, HvaRange range);
-// As ClearYoung. On arm64 no vCPU keeps a cached translation of a memslot's
-// part in which a page was young, so that the next access is noticed (AGE-19).
-// On x86 that flush is left out, as KVM does.
-bool ClearFlushYoung(VmCore& vm, HvaRange range);
+// also ages the pages. A full query asks every MMU, and an MMU that ages under
+// mmu_lock takes it (LOCKING.md); a test may end at the first young page
+// (AGE-12). A fast-only query leaves out the MMUs that do not age fast, so it
+// may miss an access, and takes no lock (AGE-30). No flush: a processor that
+// keeps using a cached translation is not noticed (AGE-16). REQUIRES:
+// page-aligned.
+HostYoung TestYoung(VmCore& vm, HvaRange range,
+                    FastOnly fast_only = FastOnly::kNo);
+HostYoung ClearYoung(VmCore& vm, HvaRange range,
+                     FastOnly fast_only = FastOnly::kNo);
+// As a full ClearYoung. On arm64 no vCPU keeps a cached translation of a
+// memslot's part in which a page was young, so that the next access is noticed
+// (AGE-19). On x86 that flush is left out, as KVM does.
+HostYoung ClearFlushYoung(VmCore& vm, HvaRange range);
 
 // Unmaps guest frames of address space `as_id` as an announced invalidation of
 // its own, in every root (TDP-38). Meanwhile their host pages are not mapped
