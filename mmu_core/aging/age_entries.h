@@ -23,9 +23,6 @@ struct AgeBits {
   uint64_t accessed = 0;
 };
 
-// Whether the result needs a bitmap of mapped pages.
-enum class KeepMapped : uint8_t { kNo, kYes };
-
 // Sets the bits of the `kPages` pages from `first` on if `wanted`. Without a
 // branch where it can: the caller's loop is short.
 template <uint64_t kPages>

@@ -48,12 +48,11 @@ void CountPages(AgeResult& result) {
 }
 
 void MarkYoung(AgeResult& result, uint64_t pages) {
-  const uint64_t before = CountBits(result.young);
-  SetRun(absl::MakeSpan(result.young), {0, pages});
-  const uint64_t changed = CountBits(result.young) - before;
-  result.young_page_count += changed;
-  // The count is smaller only if the huge leaf was removed in the meantime.
-  result.old_page_count -= std::min(result.old_page_count, changed);
+  MMU_CHECK(result.mapped.size() == result.young.size());
+  for (uint64_t i = 0; i < WordsFor(pages); ++i) {
+    result.young[i] |= result.mapped[i] & WordMask(i, 0, pages);
+  }
+  CountPages(result);
 }
 
 }  // namespace mmu

@@ -81,8 +81,8 @@ struct AgeResult {
   // One bit per page of the requested range, bit 0 its first page: 1 is young.
   std::vector<uint64_t> young;
   // The same for mapped pages. Empty unless several leafs may map the same
-  // page: then the MMUs fill in the bitmaps, and CountPages computes the counts
-  // from them.
+  // page, or an earlier range made pages young: then the MMUs fill in the
+  // bitmaps, and CountPages computes the counts from them.
   std::vector<uint64_t> mapped;
   AgeReach reach;
   // Pages from the range's end up to this gfn are young, and were aged,
@@ -96,8 +96,11 @@ struct AgeResult {
 // are present.
 void CountPages(AgeResult& result);
 
-// Makes the first `pages` pages, which are mapped, young; corrects the counts
-// for those that were counted as old.
+// Whether the result needs a bitmap of mapped pages.
+enum class KeepMapped : uint8_t { kNo, kYes };
+
+// Makes those of the first `pages` pages young that are mapped, and computes
+// the counts. REQUIRES: both bitmaps are present.
 void MarkYoung(AgeResult& result, uint64_t pages);
 
 }  // namespace mmu

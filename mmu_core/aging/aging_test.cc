@@ -1,5 +1,7 @@
 #include "mmu_core/aging/aging.h"
 
+#include <cstdint>
+
 #include "gtest/gtest.h"
 
 namespace mmu {
@@ -14,6 +16,17 @@ TEST(AgingTest, APageIsOldIfItIsMappedAndNobodyFoundItYoung) {
   CountPages(result);
   EXPECT_EQ(result.young_page_count, 3u);
   EXPECT_EQ(result.old_page_count, 2u);
+}
+
+TEST(AgingTest, OnlyMappedPagesBecomeYoung) {
+  AgeResult result;
+  result.young = {0b0001, 0b100};
+  result.mapped = {~uint64_t{0b0100}, 0b111};
+  MarkYoung(result, 65);
+  EXPECT_EQ(result.young[0], ~uint64_t{0b0100});
+  EXPECT_EQ(result.young[1], 0b101u);
+  EXPECT_EQ(result.young_page_count, 65u);
+  EXPECT_EQ(result.old_page_count, 1u);
 }
 
 }  // namespace

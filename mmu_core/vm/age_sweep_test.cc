@@ -326,6 +326,28 @@ TEST(AgeSweepSlotsTest, SlotsThatGoMeanwhileAreSkipped) {
   }
 }
 
+// The first range makes a huge page of a GiB old. The slot goes before the
+// second range, which lies in the same huge page, is reached. What takes the
+// slot's place was not used.
+// Covers: AGE-17
+TEST(AgeSweepSlotsTest, NoPageIsYoungThatWentWithItsHugePage) {
+  for (const bool comes_back : {false, true}) {
+    const MemslotConfig slot =
+        Slot(0, 0, kGiB, Level::k1G, BackingKind::kMetadataOnly);
+    auto vm = MakeVm({slot});
+    Read(*vm, 0);
+    AgeSweep sweep(vm->state(), {Mib(1, 1), Mib(3, 1)}, AgeMode::kTestAndClear,
+                   MissingSlots::kSkip);
+    EXPECT_EQ(sweep.Next(nullptr)->result.young_page_count, 256u);
+    ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 0)).ok());
+    if (comes_back) ASSERT_TRUE(vm->SetMemslot(slot).ok());
+    const AgeSweep::Piece piece = sweep.Next(nullptr).value();
+    EXPECT_EQ(piece.result.young_page_count, 0u);
+    EXPECT_EQ(piece.result.old_page_count, 0u);
+    EXPECT_THAT(PagesOf(piece.result.young), ElementsAre());
+  }
+}
+
 TEST(AgeSweepSlotsTest, ARangeThatWasNamedMustBeThere) {
   auto vm = MakeVm({Slot(0, 0, kMiB), Slot(1, kGiB, kMiB)});
   AgeSweep sweep(vm->state(), {Mib(0, 1), Mib(1024, 1)}, AgeMode::kTest);

@@ -14,8 +14,9 @@ struct VmCore;
 
 // Tests, or tests and clears, the Accessed bits of the leafs that map pages of
 // `range` of address space `as_id` (MmuSet::Age). Pages before `young_until`
-// are young in any case: their huge leaf was aged with an earlier range. No
-// flush. Takes no lock with FastOnly::kYes; not inside an RCU section.
+// are young if they are still mapped: their huge leaf was aged with an earlier
+// range. No flush. Takes no lock with FastOnly::kYes; not inside an RCU
+// section.
 AgeResult AgePages(VmCore& vm, int as_id, GfnRange range, AgeMode mode,
                    const AgeOptions& options, MmuCost* cost,
                    Gfn young_until = Gfn(0));

@@ -249,8 +249,8 @@ AgingLock MmuSet::aging_lock(MmuKind kind) const {
 }
 
 AgeResult MmuSet::Age(const MemslotTable& slots, int as_id, GfnRange range,
-                      AgeMode mode, const AgeOptions& options,
-                      MmuCost* cost) const {
+                      AgeMode mode, const AgeOptions& options, MmuCost* cost,
+                      KeepMapped keep_mapped) const {
   AgeResult result = AgeResult::For(range);
   // Decided once: an MMU that comes into use while another one is aged has
   // nothing that was young before.
@@ -270,7 +270,8 @@ AgeResult MmuSet::Age(const MemslotTable& slots, int as_id, GfnRange range,
     return result;
   }
   // Where several leafs may map one page, bitmaps tell whether one of them did.
-  const bool by_bitmap = count > 1 || !mapped_once;
+  const bool by_bitmap =
+      count > 1 || !mapped_once || keep_mapped == KeepMapped::kYes;
   if (by_bitmap) result.mapped.resize(result.young.size());
   for (size_t i = 0; i < count && !Suffices(result, mode, options.until); ++i) {
     const Mmu& mmu = *asked[i];

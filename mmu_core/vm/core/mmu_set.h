@@ -124,9 +124,12 @@ class MmuSet {
   // MMUs these were (result.reach). A full request asks all MMUs, and a clear
   // clears in all: an Accessed bit left in one would make a page young at the
   // next ageing although it was not used since (AGE-11, AGE-31). No lock is
-  // required; the slots may change meanwhile. Not inside an RCU section.
+  // required; the slots may change meanwhile. Not inside an RCU section. With
+  // KeepMapped::kYes the result has a bitmap of mapped pages, unless it is
+  // refused.
   AgeResult Age(const MemslotTable& slots, int as_id, GfnRange range,
-                AgeMode mode, const AgeOptions& options, MmuCost* cost) const;
+                AgeMode mode, const AgeOptions& options, MmuCost* cost,
+                KeepMapped keep_mapped = KeepMapped::kNo) const;
 
   // True if it reached the end. Otherwise listing.position is where to
   // continue.
