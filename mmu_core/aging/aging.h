@@ -36,11 +36,26 @@ enum class AgeUntil : uint8_t {
   kFirstYoung,
 };
 
+// What an ageing reads of the tables of small pages. It concerns the TDP MMU of
+// a processor with Accessed bits, if the MMU is asked alone; any other ageing
+// reads all leafs. The counts of pages are exact either way.
+enum class AgeScan : uint8_t {
+  // A table is left out if the entry that points at it was not accessed since
+  // the table was last read, and no page of it was mapped or unmapped since:
+  // its pages are old. So the cost follows the memory that was used. A walk
+  // that the processor begins in its cache of table pointers is not noticed
+  // (RACE-55); so such a page may look old until the next flush, as pages do
+  // whose translation is cached (AGE-16).
+  kWalkedTables,
+  kAllLeafs,
+};
+
 // A value.
 struct AgeOptions {
   FastOnly fast_only = FastOnly::kNo;
   SlowMmus slow = SlowMmus::kSkip;
   AgeUntil until = AgeUntil::kEnd;  // kTestAndClear always goes to the end
+  AgeScan scan = AgeScan::kWalkedTables;
 };
 
 // The MMUs that an ageing asked. A value.

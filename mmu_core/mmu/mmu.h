@@ -272,9 +272,11 @@ class Mmu {
   // cover more. If result.mapped is not empty it is filled in, and the caller
   // computes the counts (CountPages). No flush (AGE-16). Does not require
   // slots_lock. An MMU that ages without mmu_lock is called for parts of a GiB,
-  // each in a read section of its own.
+  // each in a read section of its own. An MMU that cannot leave out tables
+  // ignores `scan`.
   virtual void Age(const MemslotTable& slots, int as_id, GfnRange range,
-                   AgeMode mode, AgeResult& result, MmuCost* cost) const = 0;
+                   AgeMode mode, AgeScan scan, AgeResult& result,
+                   MmuCost* cost) const = 0;
 
   // --- For external observers. ---
 

@@ -15,6 +15,7 @@
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/paging/entry_table.h"
+#include "mmu_core/paging/known_leaf_count.h"
 #include "mmu_core/paging/page_role.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -39,6 +40,8 @@ struct ShadowPage {
   using Table = PageTable;
 
   PageRole role;
+  // TDP MMU, tables of 4K leafs only: how many leafs are present (RACE-55).
+  KnownLeafCount leaf_count;
   Gfn gfn;                     // first gfn that the page covers
   PageTable* table = nullptr;  // set by the pool, constant
   TablePool* pool = nullptr;   // the pool to return to, constant

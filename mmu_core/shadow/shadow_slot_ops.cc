@@ -136,7 +136,8 @@ bool ShadowSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
 }
 
 void ShadowSlotOps::Age(const MemslotTable& slots, int as_id, GfnRange range,
-                        AgeMode mode, AgeResult& result, MmuCost* cost) const {
+                        AgeMode mode, AgeScan, AgeResult& result,
+                        MmuCost* cost) const {
   for (const Memslot* slot : slots.Active(as_id).SlotsIn(range)) {
     parts_.shadow.age().Age(*slot, range.Intersect(slot->range()), range, mode,
                             result, cost);

@@ -183,7 +183,7 @@ std::optional<Memslot> Stage2SlotOps<G>::NextSlot(Gfn from) const {
 
 template <TableGeometry G>
 void Stage2SlotOps<G>::Age(const MemslotTable&, int, GfnRange range,
-                           AgeMode mode, AgeResult& result,
+                           AgeMode mode, AgeScan, AgeResult& result,
                            MmuCost* cost) const {
   if (aging_lock() == AgingLock::kNone) {
     AgeStage2Lockless(parts_.stage2, range, mode, result, cost);

@@ -13,6 +13,19 @@
 
 namespace mmu {
 
+// An unlinked table needs no count, so the leafs that go with it do not matter
+// here.
+SpteUpdater::Changes::Removed SpteUpdater::Handle(const SpteSlot& slot, Gfn gfn,
+                                                  Level level, Spte old_spte,
+                                                  Spte new_spte,
+                                                  ChangeMode mode) const {
+  if (level == Level::k4K && old_spte.IsPresent() != new_spte.IsPresent()) {
+    AtHook(HookPoint::kLeafToForget);
+    TablePool::DescriptorOf(TableHolding(slot))->leaf_count.Forget();
+  }
+  return changes_.Handle(gfn, level, old_spte, new_spte, mode);
+}
+
 bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
                          Spte desired) {
   MMU_DCHECK(InRcuReadSection());
@@ -24,9 +37,8 @@ bool SpteUpdater::Update(const MmuReadLocked& lock, TdpCursor& cursor,
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
-  lock.CountWork(changes_
-                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
-                             ChangeMode::kShared)
+  lock.CountWork(Handle(cursor.slot(), cursor.gfn(), cursor.level(), old_spte,
+                        desired, ChangeMode::kShared)
                      .entries);
   return true;
 }
@@ -39,8 +51,7 @@ bool SpteUpdater::UpdateOnce(const MmuReadLocked& lock, SpteSlot& slot, Gfn gfn,
   AtHook(HookPoint::kSnapshotToExchange);
   if (!slot.CompareExchange(expected, desired)) return false;
   lock.CountWork(
-      changes_.Handle(gfn, level, old_spte, desired, ChangeMode::kShared)
-          .entries);
+      Handle(slot, gfn, level, old_spte, desired, ChangeMode::kShared).entries);
   return true;
 }
 
@@ -51,17 +62,18 @@ Spte SpteUpdater::Update(const MmuWriteLocked& lock, TdpCursor& cursor,
   Spte old_spte = cursor.old_spte();
   const MayUnlink unlinking(cursor.level(), old_spte, desired);
   AtHook(HookPoint::kSnapshotToStore);
-  if (cursor.IsPresentLeaf() && format_.IsVolatile(old_spte)) {
+  if (cursor.IsPresentLeaf() &&
+      (format_.IsVolatile(old_spte) || cursor.level() == Level::k4K)) {
     // The exchange returns a D bit or a fast fault's W that was set since the
-    // snapshot; the snapshot does not have it.
+    // snapshot; the snapshot does not have it. And a 4K leaf that goes makes
+    // the number of leafs unknown, for which Handle requires the exchange.
     old_spte = cursor.slot().Exchange(desired);
   } else {
     cursor.slot().Store(desired);
   }
   cursor.SetOldSpte(desired);
-  lock.CountWork(changes_
-                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
-                             ChangeMode::kExclusive)
+  lock.CountWork(Handle(cursor.slot(), cursor.gfn(), cursor.level(), old_spte,
+                        desired, ChangeMode::kExclusive)
                      .entries);
   return old_spte;
 }
@@ -83,9 +95,8 @@ bool SpteUpdater::TryUpdate(const MmuWriteLocked& lock, TdpCursor& cursor,
   const bool won = cursor.slot().CompareExchange(expected, desired);
   cursor.SetOldSpte(won ? desired : expected);
   if (!won) return false;
-  lock.CountWork(changes_
-                     .Handle(cursor.gfn(), cursor.level(), old_spte, desired,
-                             ChangeMode::kExclusive)
+  lock.CountWork(Handle(cursor.slot(), cursor.gfn(), cursor.level(), old_spte,
+                        desired, ChangeMode::kExclusive)
                      .entries);
   return true;
 }
@@ -109,8 +120,9 @@ bool SpteUpdater::Collapse(const MmuReadLocked& lock, TdpCursor& cursor,
     cursor.SetOldSpte(expected);
     return false;
   }
-  const Changes::Removed removed = changes_.Handle(
-      cursor.gfn(), cursor.level(), table, huge, ChangeMode::kShared);
+  const Changes::Removed removed =
+      Handle(cursor.slot(), cursor.gfn(), cursor.level(), table, huge,
+             ChangeMode::kShared);
   lock.CountWork(removed.entries);
   cursor.SetOldSpte(huge);
   const bool was_used = (removed.leaf_bits & format_.accessed_mask()) != 0;
@@ -133,6 +145,7 @@ void SpteUpdater::PrepareChild(const TdpCursor& cursor,
   page.role = parent->role.Child();
   page.gfn = cursor.gfn();
   page.parent = &cursor.slot();
+  page.leaf_count.Reset();
   page.nx_huge_page_disallowed.store(false, std::memory_order_relaxed);
 }
 

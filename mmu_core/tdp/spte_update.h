@@ -95,6 +95,11 @@ class SpteUpdater {
   };
   using Changes = EntryChanges<X86Paging, Forget>;
 
+  // What follows from a change of the entry at `slot`. REQUIRES: the change was
+  // an atomic read-modify-write if it made a 4K leaf come or go.
+  Changes::Removed Handle(const SpteSlot& slot, Gfn gfn, Level level,
+                          Spte old_spte, Spte new_spte, ChangeMode mode) const;
+
   const SpteFormat& format_;
   MmuCounters& counters_;
   const Changes changes_;

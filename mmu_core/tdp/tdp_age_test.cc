@@ -41,7 +41,7 @@ AgeResult Age(Vm& vm, uint64_t first, uint64_t pages,
               AgeMode mode = AgeMode::kTestAndClear, MmuCost* cost = nullptr) {
   const GfnRange range = GfnRange::Of(Gfn(first), pages);
   AgeResult result = AgeResult::For(range);
-  vm.state().tdp.Age(0, range, mode, result, cost);
+  vm.state().tdp.Age(0, range, mode, AgeScan::kWalkedTables, result, cost);
   return result;
 }
 

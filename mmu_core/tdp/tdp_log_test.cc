@@ -334,7 +334,8 @@ TEST(TdpNoYieldTest, SingleSteppedOperationsKeepTheLockThoughSomebodyWaits) {
     EXPECT_TRUE(tdp.WriteProtectGfn(lock, 0, Gfn(600), Level::k2M));
     const GfnRange range = GfnRange::Of(Gfn(0), 1024);
     AgeResult aged = AgeResult::For(range);
-    tdp.Age(0, range, AgeMode::kTestAndClear, aged, nullptr);
+    tdp.Age(0, range, AgeMode::kTestAndClear, AgeScan::kAllLeafs, aged,
+            nullptr);
     EXPECT_EQ(aged.young_page_count, 1024u);
     EXPECT_EQ(acquisitions(), before) << "the waiter did not get its turn";
     EXPECT_TRUE(lock.NeedYield());

@@ -35,6 +35,7 @@
 #include "mmu_core/mmu/page_fault.h"
 #include "mmu_core/mmu/write_gate.h"
 #include "mmu_core/mmu/yield_point.h"
+#include "mmu_core/paging/known_leaf_count.h"
 #include "mmu_core/paging/spte_format.h"
 #include "mmu_core/paging/table_cache.h"
 #include "mmu_core/paging/table_pool.h"
@@ -182,8 +183,8 @@ class TdpMmu {
   uint64_t RecoverNxHugePages(MmuReadLocked& lock, uint64_t max_tables,
                               absl::FunctionRef<bool(const ShadowPage&)> keep,
                               MmuCost* cost);
-  // Unlinks `page` if the entry that it was linked to still points at it; makes
-  // one attempt. False: another thread changed the entry (TDP-40). REQUIRES: an
+  // Unlinks `page` if the entry that it was linked to still points at it.
+  // False: another thread made it point elsewhere (TDP-40). REQUIRES: an
   // RCU read section, in which `page` was listed in TdpParts::nx_huge_pages.
   bool ZapNxTable(const MmuReadLocked& lock, ShadowPage& page);
 
@@ -192,8 +193,8 @@ class TdpMmu {
   // Tests, or tests and clears, the Accessed bits of the leafs in `range`, and
   // adds the young and mapped pages to `result`, whose bitmaps (`mapped` may be
   // empty) cover `range`. No lock, no flush (AGE-13, AGE-16).
-  void Age(int as_id, GfnRange range, AgeMode mode, AgeResult& result,
-           MmuCost* cost) const;
+  void Age(int as_id, GfnRange range, AgeMode mode, AgeScan scan,
+           AgeResult& result, MmuCost* cost) const;
 
   // For the auditor.
   const RootList& roots() const { return roots_; }
@@ -253,6 +254,7 @@ class TdpMmu {
   const TdpOptions options_;
   SpteUpdater updater_;
   RootList roots_;
+  mutable LeafCountTokens age_tokens_;
 };
 
 }  // namespace mmu

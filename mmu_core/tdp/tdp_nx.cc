@@ -67,10 +67,17 @@ uint64_t TdpMmu::RecoverNxHugePages(
 // hand-over is later than 1, and the parent outlives the section.
 bool TdpMmu::ZapNxTable(const MmuReadLocked& lock, ShadowPage& page) {
   const Level level = ParentOf(page.role.level());
-  const Spte spte = page.parent->Load();
-  if (!spte.IsPresentTable(level) || TableOf(spte) != page.table) return false;
-  return updater_.UpdateOnce(lock, *page.parent, page.gfn, level, spte,
-                             Spte::Initial());
+  for (;;) {
+    const Spte spte = page.parent->Load();
+    if (!spte.IsPresentTable(level) || TableOf(spte) != page.table) {
+      return false;
+    }
+    if (updater_.UpdateOnce(lock, *page.parent, page.gfn, level, spte,
+                            Spte::Initial())) {
+      return true;
+    }
+    // Perhaps only a walk or an ageing has changed Accessed (RACE-55).
+  }
 }
 
 }  // namespace mmu

@@ -123,8 +123,9 @@ bool TdpSlotOps::WriteProtectGfn(const MmuWriteLocked& lock,
 }
 
 void TdpSlotOps::Age(const MemslotTable&, int as_id, GfnRange range,
-                     AgeMode mode, AgeResult& result, MmuCost* cost) const {
-  parts_.tdp.Age(as_id, range, mode, result, cost);
+                     AgeMode mode, AgeScan scan, AgeResult& result,
+                     MmuCost* cost) const {
+  parts_.tdp.Age(as_id, range, mode, scan, result, cost);
 }
 
 bool TdpSlotOps::List(ShadowPageLister& listing) const {

@@ -60,7 +60,7 @@ class TdpSlotOps final : public Mmu {
                        Level min_level) override;
 
   void Age(const MemslotTable& slots, int as_id, GfnRange range, AgeMode mode,
-           AgeResult& result, MmuCost* cost) const override;
+           AgeScan scan, AgeResult& result, MmuCost* cost) const override;
   bool List(ShadowPageLister& listing) const override;
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;
 

@@ -330,7 +330,7 @@ TEST(TdpInvalidRootTest, OnlyZapsThatAskForItSeeAnInvalidRoot) {
   EXPECT_EQ(testing::Split(*vm, range).split_2m_count, 0);
   EXPECT_EQ(testing::Recover(*vm, range).to_2m_count, 0u);
   AgeResult aged = AgeResult::For(range);
-  tdp.Age(0, range, AgeMode::kTestAndClear, aged, nullptr);
+  tdp.Age(0, range, AgeMode::kTestAndClear, AgeScan::kAllLeafs, aged, nullptr);
   EXPECT_EQ(aged.young_page_count + aged.old_page_count, 0u);
   EXPECT_FALSE(ZapLeafs(*vm, range, RootFilter::kValid));
   EXPECT_EQ(EntryIn(**root, Gfn(0), Level::k2M).Load(), huge);

@@ -113,9 +113,11 @@ absl::Status FakeMmu::CollectDirty(MmuCost* cost) {
 }
 
 void FakeMmu::Age(const MemslotTable& slots, int as_id, GfnRange range,
-                  AgeMode mode, AgeResult& result, MmuCost* cost) const {
+                  AgeMode mode, AgeScan scan, AgeResult& result,
+                  MmuCost* cost) const {
   Note("Age");
-  if (real_ != nullptr) real_->Age(slots, as_id, range, mode, result, cost);
+  if (real_ == nullptr) return;
+  real_->Age(slots, as_id, range, mode, scan, result, cost);
 }
 
 bool FakeMmu::List(ShadowPageLister& listing) const {

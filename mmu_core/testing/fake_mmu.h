@@ -100,7 +100,7 @@ class FakeMmu final : public Mmu {
                        Level min_level) override;
   absl::Status CollectDirty(MmuCost* cost) override;
   void Age(const MemslotTable& slots, int as_id, GfnRange range, AgeMode mode,
-           AgeResult& result, MmuCost* cost) const override;
+           AgeScan scan, AgeResult& result, MmuCost* cost) const override;
   bool List(ShadowPageLister& listing) const override;
   void Audit(const MmuWriteLocked& lock, AuditSink& sink) const override;
 

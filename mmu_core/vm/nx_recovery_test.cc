@@ -198,7 +198,7 @@ TEST_F(NxRecoveryTest, Race23TheTableIsGoneBeforeRecoveryComesToIt) {
 }
 
 // The huge page is recovered between the look at the entry and the exchange.
-// The exchange fails, and there is no second try.
+// The exchange fails, and there is nothing left to try.
 // Covers: TDP-40
 TEST_F(NxRecoveryTest, Race23TheExchangeIsLost) {
   ExecuteFrom(0, 1);
@@ -213,6 +213,22 @@ TEST_F(NxRecoveryTest, Race23TheExchangeIsLost) {
   threads.RunToEnd("recovery");
   EXPECT_EQ(zapped, 0u);
   EXPECT_EQ(LevelAt(0), Level::k2M);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+// The table is off the list: without a second try it would stay for good.
+// Covers: TDP-40
+TEST_F(NxRecoveryTest, Race55AnEntryThatLosesAccessedGoesAtTheSecondTry) {
+  ExecuteFrom(0, 1);
+  uint64_t zapped = 99;
+  Interleaving threads;
+  threads.Add("recovery",
+              [&] { zapped = RecoverNxHugePages(vm_->state(), 1); });
+  threads.RunTo("recovery", HookPoint::kSnapshotToExchange);
+  EntryOf(*vm_, Gfn(0), Level::k2M)
+      .FetchAnd(~vm_->state().tdp.format().accessed_mask());
+  threads.RunToEnd("recovery");
+  EXPECT_EQ(zapped, 1u);
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

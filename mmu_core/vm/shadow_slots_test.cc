@@ -496,7 +496,8 @@ TEST_P(ShadowSlotsTest, ATestOfYoungIsTheSameInAnyOrderOfTheMmus) {
       }
       // Takes the bit of the TDP MMU only, and leaves that of the shadow MMU.
       AgeResult tdp_only = AgeResult::For(page);
-      state.tdp.Age(0, page, AgeMode::kTestAndClear, tdp_only, nullptr);
+      state.tdp.Age(0, page, AgeMode::kTestAndClear, AgeScan::kAllLeafs,
+                    tdp_only, nullptr);
       EXPECT_EQ(tdp_only.young_page_count, l1_uses ? 1u : 0u);
       EXPECT_EQ(TestYoung(state, hvas).young, l2_uses);
       EXPECT_EQ(ClearYoung(state, hvas).young, l2_uses);

@@ -127,7 +127,7 @@ class ToyMmu final : public Mmu {
     }
     return absl::OkStatus();
   }
-  void Age(const MemslotTable&, int, GfnRange range, AgeMode mode,
+  void Age(const MemslotTable&, int, GfnRange range, AgeMode mode, AgeScan,
            AgeResult& result, MmuCost*) const override {
     aged_.push_back(range);
     for (auto& [gfn, page] : pages_) {

@@ -221,14 +221,14 @@ bool Suffices(const AgeResult& result, AgeMode mode, AgeUntil until) {
 }
 
 void AgeLockless(const Mmu& mmu, const MemslotTable& slots, int as_id,
-                 GfnRange range, AgeMode mode, AgeUntil until,
+                 GfnRange range, AgeMode mode, const AgeOptions& options,
                  AgeResult& result, MmuCost* cost) {
-  while (!range.empty() && !Suffices(result, mode, until)) {
+  while (!range.empty() && !Suffices(result, mode, options.until)) {
     const Gfn next =
         RoundDown(range.start, kAgedInOneSection) + PagesPer(kAgedInOneSection);
     const GfnRange part = {range.start, std::min(next, range.end)};
     RcuReadGuard rcu;
-    mmu.Age(slots, as_id, part, mode, result, cost);
+    mmu.Age(slots, as_id, part, mode, options.scan, result, cost);
     range.start = part.end;
   }
 }
@@ -280,9 +280,9 @@ AgeResult MmuSet::Age(const MemslotTable& slots, int as_id, GfnRange range,
     reach.lock = mmu.aging_lock();
     const uint64_t young_before = result.young_page_count;
     if (reach.lock == AgingLock::kWrite) {
-      mmu.Age(slots, as_id, range, mode, result, cost);
+      mmu.Age(slots, as_id, range, mode, options.scan, result, cost);
     } else {
-      AgeLockless(mmu, slots, as_id, range, mode, options.until, result, cost);
+      AgeLockless(mmu, slots, as_id, range, mode, options, result, cost);
     }
     result.reach.was_fast |=
         mmu.AgesFast() && result.young_page_count != young_before;

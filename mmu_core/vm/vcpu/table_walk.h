@@ -82,8 +82,14 @@ concept WalkPolicy = requires(P policy, const P const_policy, Spte spte,
 };
 
 // Translates `page`. Sets A, and D for a write, by compare-exchange on the leaf
-// that it uses. If the leaf changed meanwhile, the exchange fails, so that the
-// change is never overwritten, and the walk starts over, as in hardware.
+// that it uses, and A in each entry on the way, before it reads the table there
+// or caches the pointer (SDM vol. 3, 29.3.5; APM vol. 2, 15.25.6). If the entry
+// changed meanwhile, the exchange fails, so that the change is never
+// overwritten, and the walk starts over, as in hardware.
+//
+// Only the ageing of the TDP MMU takes A from entries on the way (RACE-55). An
+// entry of a shadow table is made with it, so no walk changes that entry, and
+// the shadow MMU may rely on the value that it wrote.
 // REQUIRES: an open access section of the vCPU (tlb/vcpu_gate.h).
 template <WalkPolicy Policy>
 WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
@@ -95,7 +101,9 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
   // flush need it.
   RcuReadGuard rcu;
   PagingStructureCache* const cache = tables.cache;
+  const uint64_t walked = format.has_ad() ? format.accessed_mask() : 0;
   for (;;) {
+    bool changed = false;
     PageTable* table = tables.top;
     Level level = tables.level;
     SpteSlot* slot;
@@ -119,6 +127,11 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
       }
       if (!policy.Enter(spte)) return result;
       if (spte.IsLeaf(level)) break;
+      if (ABSL_PREDICT_FALSE((spte.bits() & walked) != walked)) {
+        AtHook(HookPoint::kEntryToWalk);
+        changed = !slot->CompareExchange(spte, format.WithAccessed(spte));
+        if (changed) break;
+      }
       table = TableOf(spte);
       level = ChildOf(level);
       if (ABSL_PREDICT_FALSE(cache != nullptr)) {
@@ -130,6 +143,7 @@ WalkResult WalkTables(const WalkedTables& tables, PageNumber page,
       }
       AtHook(HookPoint::kWalkToTable);
     }
+    if (changed) continue;
     if (!policy.Permits(spte)) {
       result.kind = WalkResult::Kind::kNotAllowed;
       return result;
