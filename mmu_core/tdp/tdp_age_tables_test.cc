@@ -10,6 +10,7 @@
 #include "mmu_core/aging/aging.h"
 #include "mmu_core/base/hooks.h"
 #include "mmu_core/base/level.h"
+#include "mmu_core/paging/known_leaf_count.h"
 #include "mmu_core/paging/shadow_page.h"
 #include "mmu_core/paging/spte.h"
 #include "mmu_core/paging/spte_slot.h"
@@ -43,6 +44,7 @@ using ::mmu::testing::Touch;
 using ::mmu::testing::Write;
 using ::mmu::testing::ZapLeafs;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr int kUnknown = -1;
@@ -264,6 +266,19 @@ TEST_F(TdpAgeTablesTest, PagesOfASplitAndOfARecoveryAreCounted) {
   // An ageing changes the entry while a recovery replaces it.
   EXPECT_EQ(Recover(*vm_, GfnRange::Of(Gfn(0), kPages)).to_2m_count, 1u);
   EXPECT_EQ(Old(), 1024u);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+}
+
+TEST_F(TdpAgeTablesTest, TheAuditorFindsANumberThatIsWrong) {
+  EXPECT_EQ(AuditFindings(*vm_), "");
+  KnownLeafCount& count =
+      TablePool::DescriptorOf(TableOf(Parent().Load()))->leaf_count;
+  LeafCountTokens tokens;
+  const KnownLeafCount::Token token = tokens.Next();
+  count.BeginCount(token);
+  count.EndCount(token, 6);
+  EXPECT_THAT(AuditFindings(*vm_), HasSubstr("known to have 6 leafs, not 5"));
+  count.Forget();
   EXPECT_EQ(AuditFindings(*vm_), "");
 }
 

@@ -97,6 +97,7 @@ class TdpAuditor {
 
   void CheckTable(const TdpRoot& root, const ShadowPage& page) {
     const Level level = page.role.level();
+    if (level == Level::k4K) CheckLeafCount(page);
     for (int i = 0; i < kEntriesPerTable; ++i) {
       SpteSlot& slot = page.table->entries[i];
       const Spte spte = slot.Load();
@@ -130,6 +131,19 @@ class TdpAuditor {
         CheckLink(root, slot, gfn, level, spte);
       }
     }
+  }
+
+  // An ageing may count the table meanwhile, but no leaf comes or goes.
+  void CheckLeafCount(const ShadowPage& page) {
+    int leafs = 0;
+    for (const SpteSlot& slot : page.table->entries) {
+      leafs += slot.Load().IsPresent() ? 1 : 0;
+    }
+    const int known = page.leaf_count.KnownOr(leafs);
+    if (known == leafs) return;
+    sink_.Violation(2,
+                    "the table of gfn 0x%x is known to have %d leafs, not %d",
+                    page.gfn.value(), known, leafs);
   }
 
   void CheckLink(const TdpRoot& root, SpteSlot& slot, Gfn gfn, Level level,

@@ -702,13 +702,14 @@ TEST(RaceTest, FaultFindsSlotTopsUpFindsSlotAndFrameLocksMapsUnlocks) {
       steps.push_back(point);
     }
   }
-  EXPECT_EQ(steps,
-            (std::vector<HookPoint>{
-                HookPoint::kSlotToFault, HookPoint::kTopUp,
-                HookPoint::kSlotToFault, HookPoint::kSequenceToFrame,
-                HookPoint::kFrameToLock, HookPoint::kReadLocked,
-                HookPoint::kSnapshotToExchange, HookPoint::kMarkToInstall,
-                HookPoint::kSnapshotToExchange, HookPoint::kUnlock}));
+  EXPECT_EQ(
+      steps,
+      (std::vector<HookPoint>{
+          HookPoint::kSlotToFault, HookPoint::kTopUp, HookPoint::kSlotToFault,
+          HookPoint::kSequenceToFrame, HookPoint::kFrameToLock,
+          HookPoint::kReadLocked, HookPoint::kSnapshotToExchange,
+          HookPoint::kMarkToInstall, HookPoint::kSnapshotToExchange,
+          HookPoint::kLeafToForget, HookPoint::kUnlock}));
 }
 
 // Covers: TDP-25, TDP-42

@@ -8,7 +8,9 @@
 //          one level below and is in that page's parent list once; parent lists
 //          have nothing but links.
 //   INV-2  pages_4k/2m/1g equal the leafs found by a full walk (STAT-41), those
-//          of each MMU by themselves.
+//          of each MMU by themselves. The number of leafs that an ageing has
+//          left with a table of the TDP MMU is that of its leafs, or unknown
+//          (RACE-55).
 //   INV-3  Each present SPTE is one that its format allows, with a legal
 //          (host-writable, MMU-writable, W) triple (SPTE-15, SPTE-20). Any
 //          other entry is empty or an MMIO SPTE of the gfn that belongs there;
