@@ -157,6 +157,7 @@ Measured WalkWhileAged(const Effort& effort) {
   std::atomic<uint64_t> rounds{0};
   const auto walk = [&] {
     std::minstd_rand random(1);
+    vcpu.tlb().FlushAll();  // of what it has from before the split
     vcpu.EnterGuest();
     const double nanos = Nanos([&] {
       for (uint64_t i = 0; i < accesses; ++i) {

@@ -18,6 +18,7 @@
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/tdp/tdp_mmu.h"
+#include "mmu_core/tdp/tdp_root.h"
 #include "mmu_core/testing/interleaving.h"
 #include "mmu_core/testing/tdp_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
