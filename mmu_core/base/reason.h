@@ -86,9 +86,11 @@ enum class Reason : uint8_t {
   kLogFenced,
   kInsufficientHistory,
   kFastAgingUnavailable,
+  kNoGeneration,
 
   // ABORTED.
   kSplitRunning,
+  kGenerationRunning,
   kEpochMismatch,
   kEpochSuperseded,
   kLogChanged,

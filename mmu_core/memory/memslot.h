@@ -29,6 +29,9 @@ inline constexpr uint32_t kMemslotInvalid = 1u << 16;
 struct Memslot {
   uint32_t id = 0;
   int as_id = 0;
+  // Tells apart slots that have the same id one after the other, within one VM.
+  // A slot that is moved or gets other flags keeps it.
+  uint64_t uid = 0;
   Gfn base_gfn;
   uint64_t npages = 0;
   Hva hva;  // of base_gfn

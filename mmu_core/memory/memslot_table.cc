@@ -177,13 +177,14 @@ MemslotTable::SlotPtr MemslotTable::WithFlags(
 
 MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
                                              RegionChange change,
-                                             const Memslot* old_slot) const {
+                                             const Memslot* old_slot) {
   if (change == RegionChange::kFlagsOnly) {
     return WithFlags(*old_slot, request.flags, request.dirty_bitmap);
   }
   auto slot = std::make_shared<Memslot>();
   slot->id = request.id();
   slot->as_id = request.as_id();
+  slot->uid = old_slot != nullptr ? old_slot->uid : ++last_uid_;
   slot->base_gfn = request.base_gfn();
   slot->npages = request.npages();
   slot->hva = request.userspace_addr;
@@ -204,7 +205,7 @@ MemslotTable::SlotPtr MemslotTable::MakeSlot(const RegionRequest& request,
 }
 
 bool MemslotTable::Prepare(const RegionRequest& request, RegionChange change,
-                           const Memslot* old_slot, Change& prepared) const {
+                           const Memslot* old_slot, Change& prepared) {
   // Gives this thread its index before the hooks need it under mmu_lock.
   ThreadIndex();
   const MemslotSet& active = Active(request.as_id());

@@ -220,11 +220,11 @@ class MemslotTable {
     SlotPtr new_slot;  // null if the slot is deleted
   };
   bool Prepare(const RegionRequest& request, RegionChange change,
-               const Memslot* old_slot, Change& prepared) const
+               const Memslot* old_slot, Change& prepared)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
   // The slot that `request` describes (SLOT-27).
   SlotPtr MakeSlot(const RegionRequest& request, RegionChange change,
-                   const Memslot* old_slot) const
+                   const Memslot* old_slot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(slots_lock);
   // A copy of the slot with other flags; `dirty_bitmap` may be null.
   SlotPtr WithFlags(const Memslot& old_slot, uint32_t flags,
@@ -247,6 +247,7 @@ class MemslotTable {
   const MemslotTableOptions options_;
   std::vector<Space> spaces_;  // size immutable
   InitiallySet initially_set_ ABSL_GUARDED_BY(slots_lock) = InitiallySet::kNo;
+  uint64_t last_uid_ ABSL_GUARDED_BY(slots_lock) = 0;  // of slots
   // Written under slots_lock. Relaxed: read for statistics.
   std::atomic<uint64_t> total_pages_ = 0;
   std::atomic<int> logging_slots_ = 0;

@@ -331,6 +331,17 @@ AgeSweep Vm::MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
   return AgeSweep(*state_, std::move(ranges), mode, missing, options);
 }
 
+absl::StatusOr<std::unique_ptr<GenerationScan>> Vm::BeginGeneration(
+    const GenerationOptions& options) {
+  return GenerationScan::Begin(*state_, options);
+}
+
+std::shared_ptr<const WorkingSet> Vm::FindWorkingSet() const {
+  return state_->working_set.Find();
+}
+
+void Vm::ForgetWorkingSet() { state_->working_set.Forget(); }
+
 uint64_t Vm::shadow_page_limit() const { return ShadowPageLimit(*state_); }
 
 absl::Status Vm::SetShadowPageLimit(uint64_t pages, MmuCost* cost) {

@@ -43,10 +43,12 @@
 #include "mmu_core/vm/inspect/audit.h"
 #include "mmu_core/vm/inspect/shadow_page_list.h"
 #include "mmu_core/vm/jobs/age_sweep.h"
+#include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/vm/jobs/recover_job.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/run/workload.h"
+#include "mmu_core/working_set/working_set.h"
 
 namespace mmu {
 
@@ -363,6 +365,15 @@ class Vm {
   AgeSweep MakeAgeSweep(std::vector<GfnRange> ranges, AgeMode mode,
                         MissingSlots missing = MissingSlots::kRefuse,
                         const AgeOptions& options = {});
+
+  // Begins a generation of the working set: see vm/jobs/generation_scan.h,
+  // which names the errors. The VM outlives the scan.
+  absl::StatusOr<std::unique_ptr<GenerationScan>> BeginGeneration(
+      const GenerationOptions& options);
+  // The working set, to be read only; null before the first generation and
+  // after ForgetWorkingSet, which frees its memory.
+  std::shared_ptr<const WorkingSet> FindWorkingSet() const;
+  void ForgetWorkingSet();
 
   // --- Shadow pages ---
 

@@ -106,6 +106,15 @@ WorkingSetSnapshot WorkingSet::TakeSnapshot(
                                 windows_nanos);
 }
 
+absl::optional<Generation> WorkingSet::FindGeneration(uint64_t sequence) const {
+  MutexLock lock(mu_);
+  if (sequence == 0 || sequence > newest_ ||
+      newest_ - sequence >= kKeptGenerations) {
+    return absl::nullopt;
+  }
+  return At(sequence);
+}
+
 GenerationView WorkingSet::View() const {
   MutexLock lock(mu_);
   return {newest_, slots_};

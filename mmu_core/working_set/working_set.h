@@ -20,6 +20,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
@@ -70,6 +71,10 @@ class WorkingSet {
   // of their former generation or in that of the newest.
   WorkingSetSnapshot TakeSnapshot(int64_t now_nanos,
                                   absl::Span<const int64_t> windows_nanos) const
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Nothing if that generation has not begun, or is not remembered any more.
+  absl::optional<Generation> FindGeneration(uint64_t sequence) const
       ABSL_LOCKS_EXCLUDED(mu_);
 
   // For readers of single pages; the newest generation may be open.

@@ -26,6 +26,7 @@ LINKED_FOR_EFFECT = {
     "//bench:rcu_flavour_qsbr",
     "//bench:rcu_flavour_signal",
     # Commands of mmuctl. All of them are declared in commands.h.
+    "//client/mmuctl:ager_command",
     "//client/mmuctl:aging_commands",
     "//client/mmuctl:call_commands",
     "//client/mmuctl:compare_command",
@@ -34,6 +35,8 @@ LINKED_FOR_EFFECT = {
     "//client/mmuctl:debug_tables",
     "//client/mmuctl:dirty_log_commands",
     "//client/mmuctl:dirty_page_commands",
+    "//client/mmuctl:generation_command",
+    "//client/mmuctl:hot_command",
     "//client/mmuctl:memory_commands",
     "//client/mmuctl:memslot_commands",
     "//client/mmuctl:operation_commands",
@@ -42,6 +45,7 @@ LINKED_FOR_EFFECT = {
     "//client/mmuctl:stats_commands",
     "//client/mmuctl:trace_commands",
     "//client/mmuctl:vm_commands",
+    "//client/mmuctl:working_set_command",
     "//client/mmuctl:workload_commands",
     # Replaces malloc.
     "//server:allocator",

@@ -78,11 +78,17 @@ PUBLIC_TARGETS = {
     "//mmu_core/vm/core:vm_config",
     "//mmu_core/vm/inspect:audit",
     "//mmu_core/vm/jobs:age_sweep",
+    "//mmu_core/vm/jobs:generation_scan",
     "//mmu_core/vm/jobs:recover_job",
     "//mmu_core/vm/jobs:split_job",
     "//mmu_core/vm/jobs:throttle",
     "//mmu_core/vm/run:workload",
     "//mmu_core/vm:vm",
+    "//mmu_core/working_set:generation_age",
+    "//mmu_core/working_set:hot_ranges",
+    "//mmu_core/working_set:slot_maps",
+    "//mmu_core/working_set:working_set",
+    "//mmu_core/working_set:working_set_snapshot",
 }
 
 # The folders of //mmu_core:internals. They need no public target.

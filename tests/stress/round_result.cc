@@ -14,6 +14,8 @@ std::string_view ToString(Operation operation) {
       return "recover";
     case Operation::kAge:
       return "age";
+    case Operation::kGeneration:
+      return "generation";
     case Operation::kZap:
       return "zap";
     case Operation::kInvalidate:

@@ -19,6 +19,7 @@ enum class Operation : uint8_t {
   kSplit,        // a paced split of a random range
   kRecover,      // recover huge pages
   kAge,          // test and clear, or test, a random range
+  kGeneration,   // one generation of the working set, by a thread of its own
   kZap,          // zap leaves without the guest's knowledge
   kInvalidate,   // the host takes pages away and brings them back
   kProtect,      // the host makes pages read-only for a while
@@ -35,7 +36,7 @@ enum class Operation : uint8_t {
   kChangeChunk,  // change the chunk of eager splits of stage 2
   kAudit,        // hold the vCPUs and verify every invariant
 };
-inline constexpr int kOperations = 20;
+inline constexpr int kOperations = 21;
 std::string_view ToString(Operation operation);
 
 // Of L2 guests that run on all processors of an L1 hypervisor.

@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "mmu_core/aging/aging.h"
 #include "mmu_core/base/check.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
@@ -33,12 +34,14 @@
 #include "mmu_core/vm/core/nx_parameters.h"
 #include "mmu_core/vm/core/stage2_leaf_sizes.h"
 #include "mmu_core/vm/core/vm_config.h"
+#include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/vm/jobs/split_job.h"
 #include "mmu_core/vm/jobs/throttle.h"
 #include "mmu_core/vm/logging/dirty_rings.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/vm/vm.h"
 #include "mmu_core/vm/vm_state.h"
+#include "mmu_core/working_set/working_set_snapshot.h"
 #include "tests/stress/changing_regions.h"
 #include "tests/stress/device.h"
 #include "tests/stress/guest_threads.h"
@@ -189,7 +192,8 @@ class Round {
     using Step = void (Round::*)(std::mt19937_64&);
     uint64_t salt = 0;
     std::vector<Step> steps = {&Round::Migrate, &Round::Disturb,
-                               &Round::Disturb, &Round::ChangeSlots};
+                               &Round::Disturb, &Round::ChangeSlots,
+                               &Round::MakeGeneration};
     if (device_ != nullptr) steps.push_back(&Round::DeviceWrite);
     for (const Step step : steps) {
       ++salt;
@@ -386,6 +390,28 @@ class Round {
   GfnRange RandomOrHugeRange(std::mt19937_64& random) const {
     if (config_.has_huge_range() && random() % 8 == 0) return kHugeRange;
     return RandomRange(random);
+  }
+
+  // Ages all memory, as an ager does without a pause. What it finds depends on
+  // the other threads; the auditor verifies what it leaves behind.
+  void MakeGeneration(std::mt19937_64& random) {
+    const GenerationOptions options = {
+        .fast_only = random() % 2 == 0 ? FastOnly::kNo : FastOnly::kYes,
+        .scope =
+            random() % 8 == 0 ? ScanScope::kLookAround : ScanScope::kEveryPage};
+    const auto scan = vm_->BeginGeneration(options);
+    Must("begin a generation", scan.status());
+    if (!scan.ok()) return;
+    while (!(*scan)->done() && well()) {
+      Must("go on with a generation", (*scan)->Next());
+    }
+    const GenerationTotals& totals = (*scan)->totals();
+    if (totals.young_pages > totals.mapped_pages) {
+      Fail(absl::StrFormat("%d pages are young and %d mapped",
+                           totals.young_pages, totals.mapped_pages));
+    }
+    if (random() % 64 == 0) vm_->ForgetWorkingSet();
+    Count(Operation::kGeneration);
   }
 
   void Disturb(std::mt19937_64& random) {

@@ -101,6 +101,12 @@ TEST(ReachTest, KernelsOnSeveralVcpus) {
                 {"(\\d+) shadow pages made unsync", "(\\d+) guest PTE writes"});
 }
 
+TEST(ReachTest, GenerationsAreMadeAllTheTime) {
+  for (const char* mmu : {"tdp", "tdp_shadow", "shadow", "nested", "stage2"}) {
+    ExpectReached(std::string("--mmu=") + mmu, {"generation +(\\d+)"});
+  }
+}
+
 // Covers: DL-46
 TEST(ReachTest, WritesWithoutAVcpu) {
   for (const char* mmu : {"tdp", "tdp_shadow", "shadow", "nested", "stage2"}) {

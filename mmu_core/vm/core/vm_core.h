@@ -41,6 +41,7 @@
 #include "mmu_core/tlb/tlbi.h"
 #include "mmu_core/vm/core/mmu_set.h"
 #include "mmu_core/vm/core/shadow_hooks.h"
+#include "mmu_core/vm/core/tracked_working_set.h"
 #include "mmu_core/vm/core/unflushed_resets.h"
 #include "mmu_core/vm/core/vcpu_runner.h"
 #include "mmu_core/vm/core/vm_config.h"
@@ -119,6 +120,7 @@ struct VmCore {
   TableCache operation_tables ABSL_GUARDED_BY(slots.slots_lock);
   // All operations on a memslot or a range go through this set.
   MmuSet mmus;
+  TrackedWorkingSet working_set;
 
   // Registered by each vCPU when it is made, in the order of their indices;
   // constant once the VM is made. The vCPUs outlive all other use.

@@ -42,7 +42,8 @@ absl::Status FastAgingUnavailable(const VmCore& vm, const AgeReach& reach) {
 absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
                                    MmuCost* cost, Gfn young_until,
                                    MissingSlots missing,
-                                   const AgeOptions& options) {
+                                   const AgeOptions& options,
+                                   AgedFor aged_for) {
   OpTimer timer(cost, &vm.counters.aging);
   {
     RcuReadGuard rcu;
@@ -51,6 +52,9 @@ absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
         return s;
       }
     }
+  }
+  if (mode == AgeMode::kTestAndClear && aged_for == AgedFor::kCaller) {
+    vm.working_set.NoteClear();
   }
   AgeResult result = AgePages(vm, /*as_id=*/0, range, mode, options,
                               timer.cost(), young_until);
@@ -61,6 +65,17 @@ absl::StatusOr<AgeResult> AgeRange(VmCore& vm, GfnRange range, AgeMode mode,
       .CountAged(result.reach.lock(), result.young_page_count,
                  result.old_page_count);
   return result;
+}
+
+absl::Status CheckSlowMmus(VmCore& vm, const AgeOptions& options) {
+  if (options.fast_only == FastOnly::kNo || options.slow != SlowMmus::kRefuse) {
+    return absl::OkStatus();
+  }
+  const AgeReach reach = AgePages(vm, /*as_id=*/0, GfnRange(), AgeMode::kTest,
+                                  options, /*cost=*/nullptr)
+                             .reach;
+  return reach.skipped_any() ? FastAgingUnavailable(vm, reach)
+                             : absl::OkStatus();
 }
 
 }  // namespace mmu

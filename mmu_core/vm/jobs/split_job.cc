@@ -60,20 +60,24 @@ absl::StatusOr<std::shared_ptr<SplitJob>> SplitJob::Create(
                      Format("the target is %s; it must be 4K or 2M",
                             request.target == Level::k1G ? "1G" : "larger"));
   }
-  RcuReadGuard rcu;
-  absl::StatusOr<std::vector<GfnRange>> ranges =
-      RangesToSplit(vm.slots.Active(0), request.ranges, request.missing);
+  absl::StatusOr<std::vector<GfnRange>> ranges = [&] {
+    RcuReadGuard rcu;
+    return RangesToSplit(vm.slots.Active(0), request.ranges, request.missing);
+  }();
   if (!ranges.ok()) return ranges.status();
+  absl::StatusOr<OrderedRanges> ordered = OrderForSplit(
+      vm, *std::move(ranges), request.order, request.skip_if_cold_after);
+  if (!ordered.ok()) return ordered.status();
   return std::shared_ptr<SplitJob>(
-      new SplitJob(vm, request, *std::move(ranges)));
+      new SplitJob(vm, request, *std::move(ordered)));
 }
 
-SplitJob::SplitJob(VmCore& vm, SplitRequest request,
-                   std::vector<GfnRange> ranges)
+SplitJob::SplitJob(VmCore& vm, SplitRequest request, OrderedRanges ordered)
     : vm_(vm),
       request_(std::move(request)),
-      ranges_(std::move(ranges)),
+      ranges_(std::move(ordered.ranges)),
       throttle_(request_.throttle) {
+  progress_.cold_bytes = static_cast<int64_t>(ordered.cold_pages << kPageShift);
   for (const GfnRange range : ranges_) {
     progress_.total_bytes += static_cast<int64_t>(range.bytes());
   }
@@ -84,10 +88,10 @@ absl::Status SplitJob::Run() {
     MutexLock lock(mu_);
     progress_.state = SplitProgress::State::kRunning;
   }
-  const bool ascending = request_.order == SplitOrder::kAscending;
+  const bool ascending = request_.order != SplitOrder::kDescending;
   bool going = true;
   for (size_t i = 0; going && i < ranges_.size(); ++i) {
-    GfnRange left = ranges_[ascending ? i : ranges_.size() - 1 - i];
+    GfnRange left = ranges_[i];
     while (going && !left.empty()) {
       GfnRange chunk = NextChunk(left);
       if (ascending) {
@@ -115,7 +119,7 @@ absl::Status SplitJob::Run() {
 // visited twice.
 GfnRange SplitJob::NextChunk(GfnRange left) const {
   const uint64_t pages = throttle().chunk_bytes >> kPageShift;
-  if (request_.order == SplitOrder::kAscending) {
+  if (request_.order != SplitOrder::kDescending) {
     const Gfn next((left.start.value() / pages + 1) * pages);
     return {left.start, std::min(left.end, next)};
   }

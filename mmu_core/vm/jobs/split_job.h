@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
@@ -29,19 +30,21 @@
 #include "mmu_core/sync/hold_limit.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/jobs/pace_estimate.h"
+#include "mmu_core/vm/jobs/split_order.h"
 #include "mmu_core/vm/jobs/throttle.h"
 
 namespace mmu {
 
 struct VmCore;
 
-enum class SplitOrder : uint8_t { kAscending, kDescending };
-
 struct SplitRequest {
   std::vector<GfnRange> ranges;  // of address space 0; empty means all slots
   Level target = Level::k4K;     // k4K or k2M
   MissingSlots missing = MissingSlots::kRefuse;
   SplitOrder order = SplitOrder::kAscending;
+  // If set, blocks of 2 MiB stay as they are if no page of theirs was found
+  // young for so long.
+  absl::optional<absl::Duration> skip_if_cold_after;
   Throttle throttle;
 };
 
@@ -49,6 +52,7 @@ struct SplitRequest {
 struct SplitProgress {
   int64_t total_bytes = 0;
   int64_t done_bytes = 0;
+  int64_t cold_bytes = 0;  // left out as cold; not part of the total
   int64_t split_1g_count = 0;
   int64_t split_2m_count = 0;
   std::array<int64_t, kSplitFailures> skipped_by_reason{};
@@ -73,7 +77,8 @@ struct SplitProgress {
 // Thread-safe. Must not outlive its Vm.
 class SplitJob {
  public:
-  // Fails with INVALID_THROTTLE, INVALID_RANGE, INVALID_PAGE_SIZE.
+  // The order is made here, by what is known now. Fails with INVALID_THROTTLE,
+  // INVALID_RANGE, INVALID_PAGE_SIZE, NO_GENERATION.
   static absl::StatusOr<std::shared_ptr<SplitJob>> Create(
       VmCore& vm, const SplitRequest& request);
 
@@ -94,7 +99,7 @@ class SplitJob {
   Throttle throttle() const;
 
  private:
-  SplitJob(VmCore& vm, SplitRequest request, std::vector<GfnRange> ranges);
+  SplitJob(VmCore& vm, SplitRequest request, OrderedRanges ordered);
 
   // Whether a step begins a chunk, or continues one in which it released
   // mmu_lock.
@@ -121,7 +126,7 @@ class SplitJob {
 
   VmCore& vm_;
   const SplitRequest request_;
-  const std::vector<GfnRange> ranges_;
+  const std::vector<GfnRange> ranges_;  // in the order of the split
 
   mutable Mutex mu_;
   CondVar changed_;

@@ -89,6 +89,7 @@ HostYoung AgeRange(VmCore& vm, HvaRange range, AgeMode mode, FastOnly fast_only,
   HostYoung answer;
   // Without an MMU that ages fast there is nothing to do (AGE-34).
   if (fast_only == FastOnly::kYes && !vm.mmus.AgesFast()) return answer;
+  if (mode == AgeMode::kTestAndClear) vm.working_set.NoteClear();
   for (const Concerned& concerned : GfnsOf(vm, range)) {
     const AgeResult result =
         AgePages(vm, concerned.slot.as_id, concerned.gfns, mode,

@@ -1,0 +1,162 @@
+// Splits that go through memory in the order of its heat.
+
+#include "mmu_core/vm/jobs/split_order.h"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "mmu_core/base/error.h"
+#include "mmu_core/base/gfn_range.h"
+#include "mmu_core/base/level.h"
+#include "mmu_core/base/reason.h"
+#include "mmu_core/testing/dirty_log.h"
+#include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/jobs/split_job.h"
+
+namespace mmu::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kBlockPages = PagesPer(Level::k2M);
+constexpr uint64_t kBlockBytes = kBlockPages * kPageSize;
+constexpr uint64_t kBlocks = 8;
+
+// A VM of eight blocks of 2 MiB, each mapped by a huge leaf.
+class SplitOrderTest : public ::testing::Test {
+ protected:
+  SplitOrderTest() {
+    VmConfig config;
+    MemslotConfig slot = Slot(0, 0, kBlocks * kBlockBytes);
+    slot.host_page_level = Level::k2M;
+    config.memslots = {slot};
+    vm_ = MakeVmFrom(config);
+  }
+
+  void Use(const std::vector<uint64_t>& blocks) {
+    for (const uint64_t block : blocks) {
+      // A cached translation would hide the access.
+      vm_->state().vcpus[0]->tlb().FlushAll();
+      Read(*vm_, block * kBlockBytes);
+    }
+  }
+  void MakeGeneration() {
+    const auto scan = vm_->BeginGeneration({}).value();
+    while (!scan->done()) EXPECT_TRUE(scan->Next().ok());
+  }
+  // Blocks 6 and 7 are never used, 0 to 3 by the first generation, 4 and 5 by
+  // the second.
+  void MakeHeat() {
+    Use({0, 1, 2, 3});
+    MakeGeneration();
+    Use({4, 5});
+    MakeGeneration();
+  }
+
+  static GfnRange Blocks(uint64_t first, uint64_t count) {
+    return GfnRange::Of(Gfn(first * kBlockPages), count * kBlockPages);
+  }
+  absl::StatusOr<OrderedRanges> Order(
+      SplitOrder order,
+      absl::optional<absl::Duration> cold_after = absl::nullopt) {
+    return OrderForSplit(vm_->state(), {Blocks(0, kBlocks)}, order, cold_after);
+  }
+
+  std::unique_ptr<Vm> vm_;
+};
+
+TEST_F(SplitOrderTest, ByAddressNoWorkingSetIsNeeded) {
+  EXPECT_THAT(Order(SplitOrder::kAscending)->ranges,
+              ElementsAre(Blocks(0, kBlocks)));
+  const auto down = OrderForSplit(vm_->state(), {Blocks(0, 2), Blocks(4, 2)},
+                                  SplitOrder::kDescending, absl::nullopt);
+  EXPECT_THAT(down->ranges, ElementsAre(Blocks(4, 2), Blocks(0, 2)));
+}
+
+TEST_F(SplitOrderTest, ByHeatAGenerationIsNeeded) {
+  for (const auto& ordered :
+       {Order(SplitOrder::kColdestFirst), Order(SplitOrder::kHottestDirtyFirst),
+        Order(SplitOrder::kAscending, absl::Seconds(1))}) {
+    EXPECT_EQ(DetailOf(ordered.status()).reason, Reason::kNoGeneration);
+  }
+}
+
+TEST_F(SplitOrderTest, ColdestFirstBeginsWithWhatWasNeverYoung) {
+  MakeHeat();
+  EXPECT_THAT(Order(SplitOrder::kColdestFirst)->ranges,
+              ElementsAre(Blocks(6, 2), Blocks(0, 4), Blocks(4, 2)));
+}
+
+// Parts of blocks have the age of their own pages.
+TEST_F(SplitOrderTest, ARangeIsCutAtBlocks) {
+  MakeHeat();
+  const GfnRange range = {Gfn(kBlockPages / 2), Gfn(kBlockPages * 13 / 2)};
+  const auto ordered = OrderForSplit(vm_->state(), {range},
+                                     SplitOrder::kColdestFirst, absl::nullopt);
+  EXPECT_THAT(
+      ordered->ranges,
+      ElementsAre(GfnRange{Gfn(6 * kBlockPages), range.end},
+                  GfnRange{range.start, Gfn(4 * kBlockPages)}, Blocks(4, 2)));
+}
+
+// What was delivered comes after all that was not, however hot it is.
+TEST_F(SplitOrderTest, HottestDirtyFirstBeginsWithUndeliveredPages) {
+  MakeHeat();
+  EXPECT_THAT(Order(SplitOrder::kHottestDirtyFirst)->ranges,
+              ElementsAre(Blocks(4, 2), Blocks(0, 4), Blocks(6, 2)))
+      << "without a log";
+  ASSERT_TRUE(vm_->StartDirtyLog(TestStart(DirtyLogConfig()), nullptr).ok());
+  for (const uint64_t block : {1, 5, 7}) {
+    ASSERT_EQ(Write(*vm_, block * kBlockBytes, 1), AccessOutcome::kDone);
+  }
+  EXPECT_THAT(
+      Order(SplitOrder::kHottestDirtyFirst)->ranges,
+      ElementsAre(Blocks(5, 1), Blocks(1, 1), Blocks(7, 1), Blocks(4, 1),
+                  Blocks(0, 1), Blocks(2, 2), Blocks(6, 1)));
+}
+
+TEST_F(SplitOrderTest, ColdBlocksAreLeftOut) {
+  MakeHeat();
+  const auto none = Order(SplitOrder::kAscending, absl::InfiniteDuration() / 4);
+  EXPECT_EQ(none->cold_pages, 0u);
+  EXPECT_THAT(none->ranges,
+              ElementsAre(Blocks(0, 4), Blocks(4, 2), Blocks(6, 2)));
+  // Everything was used before now.
+  const auto all = Order(SplitOrder::kAscending, absl::ZeroDuration());
+  EXPECT_EQ(all->cold_pages, kBlocks * kBlockPages);
+  EXPECT_THAT(all->ranges, IsEmpty());
+  // Everything that was found young before the last generation ended.
+  const auto now = MonotonicNanos();
+  const auto last = vm_->FindWorkingSet()->FindGeneration(2);
+  const absl::Duration since = absl::Nanoseconds(now - *last->ended_at_nanos);
+  const auto some = Order(SplitOrder::kAscending, since + absl::Seconds(1000));
+  EXPECT_EQ(some->cold_pages, 0u) << "tracking is younger than that";
+}
+
+TEST_F(SplitOrderTest, AJobLeavesColdBlocksHuge) {
+  Use({0, 1, 2, 3, 4, 5, 6, 7});
+  MakeGeneration();
+  SplitRequest request;
+  request.skip_if_cold_after = absl::ZeroDuration();
+  const auto cold = vm_->MakeSplitJob(request).value();
+  ASSERT_TRUE(cold->Run().ok());
+  EXPECT_EQ(cold->Progress().cold_bytes,
+            static_cast<int64_t>(kBlocks * kBlockBytes));
+  EXPECT_EQ(cold->Progress().total_bytes, 0);
+  EXPECT_EQ(vm_->MappedPages(Level::k2M), kBlocks);
+  request.skip_if_cold_after = absl::nullopt;
+  request.order = SplitOrder::kColdestFirst;
+  const auto all = vm_->MakeSplitJob(request).value();
+  ASSERT_TRUE(all->Run().ok());
+  EXPECT_EQ(all->Progress().done_bytes, all->Progress().total_bytes);
+  EXPECT_EQ(vm_->MappedPages(Level::k2M), 0u);
+}
+
+}  // namespace
+}  // namespace mmu::testing
