@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -19,8 +21,11 @@
 #include "server/base/build_info.h"
 #include "server/base/status_codes.h"
 #include "server/base/wall_time.h"
+#include "server/control/aging_thread.h"
+#include "server/control/managed_vm.h"
 #include "server/control/operation_metrics.h"
 #include "server/control/vm_registry.h"
+#include "server/control/working_set_sizes.h"
 #include "server/control/workload_run.h"
 #include "server/control/workload_store.h"
 #include "server/log/logging.h"
@@ -114,6 +119,18 @@ void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
   }
 }
 
+// Window and bytes of the VM's working set.
+std::vector<std::pair<std::string, uint64_t>> WorkingSetOf(
+    const ManagedVm& vm) {
+  std::vector<std::pair<std::string, uint64_t>> sizes;
+  const absl::optional<WorkingSetBytes> bytes = vm.working_set_sizes().Get();
+  if (!bytes.has_value()) return sizes;
+  for (size_t i = 0; i < bytes->size(); ++i) {
+    sizes.emplace_back(kWorkingSetWindows[i].label, (*bytes)[i]);
+  }
+  return sizes;
+}
+
 void AddLog(const mmu::DirtyLogState& log, MmuTotals* totals) {
   ++totals->logging_vms;
   if (log.lease_end <= mmu::MonotonicTime::Now()) ++totals->expired_leases;
@@ -136,6 +153,10 @@ std::vector<prometheus::MetricFamily> DaemonCollector::Collect() const {
   totals.split_remaining_bytes = splits.remaining_bytes;
   totals.abandoned_logs = state_.abandoned_logs.logs();
   totals.abandoned_pages = state_.abandoned_logs.discarded_pages();
+  const AgerTotals agers = state_.aging.totals();
+  totals.ager_generations = agers.generations;
+  totals.ager_failures = agers.failures;
+  totals.ager_cpu_seconds = absl::ToDoubleSeconds(agers.cpu_time);
   WriteMmuMetrics(totals, &writer);
   WriteWorkloads(state_.workloads.Metrics(), &writer);
   WriteOperations(state_.operations.Metrics(), &writer);
@@ -159,12 +180,13 @@ MmuTotals DaemonCollector::GatherMmu() const {
     if (vm->vm().vcpus_paused()) {
       totals.paused_vcpus += vm->vm().config().vcpu_count;
     }
+    totals.agers += vm->ager().state().settings.enabled ? 1 : 0;
     if (const absl::optional<mmu::DirtyLogView> log = vm->vm().FindDirtyLog()) {
       AddLog(log->state, &totals);
       oldest = std::min(oldest, log->state.undelivered_since);
     }
     if (vm->metrics_label() == ManagedVm::MetricsLabel::kOwn) {
-      totals.vm_series.push_back({vm->name(), stats});
+      totals.vm_series.push_back({vm->name(), stats, WorkingSetOf(*vm)});
     } else {
       totals.other_dirty_pages =
           totals.other_dirty_pages.value_or(0) + stats.vcpus.dirty_pages;

@@ -128,7 +128,7 @@ TEST_F(DaemonCollectorTest, KnownSeriesAreThereBeforeAnythingHappened) {
       {"mmud_dirty_log_dirtied_pages_total", 1},
       {"mmud_workloads_running", 1},
       {"mmud_workloads_ended_total", 3},
-      {"mmud_operations_total", 3},
+      {"mmud_operations_total", 4},
       {"mmud_ready", 1},
       {"mmud_build_info", 1},
       {"mmud_log_messages_total", 4},

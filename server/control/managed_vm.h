@@ -18,8 +18,10 @@
 #include "mmu_core/vm/vm.h"
 #include "server/base/labels.h"
 #include "server/base/wall_time.h"
+#include "server/control/ager.h"
 #include "server/control/dirty_rate_history.h"
 #include "server/control/vcpu_pause.h"
+#include "server/control/working_set_sizes.h"
 
 namespace mmud {
 
@@ -79,6 +81,13 @@ class ManagedVm {
   VcpuPause& pause() { return pause_; }
   const VcpuPause& pause() const { return pause_; }
 
+  // Whoever changes the ager's settings must also call AgingThread::Wake.
+  Ager& ager() { return ager_; }
+  WorkingSetSizes& working_set_sizes() { return working_set_sizes_; }
+  const WorkingSetSizes& working_set_sizes() const {
+    return working_set_sizes_;
+  }
+
   // The workload that runs or ran last; null if there was none.
   std::shared_ptr<WorkloadRun> workload() const;
   // Begins to start a workload. False if one runs or is being started. After
@@ -96,6 +105,8 @@ class ManagedVm {
   const MetricsLabel label_;
   const std::unique_ptr<mmu::Vm> vm_;
   VcpuPause pause_{*vm_};
+  WorkingSetSizes working_set_sizes_;
+  Ager ager_{*vm_, working_set_sizes_};
   std::atomic<bool> deleting_{false};   // release, before uses are waited for
   std::atomic<bool> splitting_{false};  // sequentially consistent flag
   std::atomic<bool> starting_log_{false};  // likewise

@@ -10,6 +10,8 @@ const char* ToString(OperationMethod method) {
       return "RecoverHugePages";
     case OperationMethod::kStartDirtyLog:
       return "StartDirtyLog";
+    case OperationMethod::kCreateGeneration:
+      return "CreateGeneration";
   }
   return "invalid";
 }

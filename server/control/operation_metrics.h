@@ -16,8 +16,9 @@ enum class OperationMethod : uint8_t {
   kSplitHugePages,
   kRecoverHugePages,
   kStartDirtyLog,
+  kCreateGeneration,
 };
-inline constexpr int kOperationMethods = 3;
+inline constexpr int kOperationMethods = 4;
 const char* ToString(OperationMethod method);
 
 // The metrics of one method. A value.

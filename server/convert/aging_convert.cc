@@ -16,15 +16,15 @@
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "server/base/errors.h"
+#include "server/convert/aged_mmus_convert.h"
 #include "server/convert/convert.h"
-#include "server/convert/page_table_convert.h"
 
 namespace mmud {
 namespace {
 
 constexpr uint64_t kMaxUnits = uint64_t{4} << 20;
 
-// Errors: INVALID_AGING_MODE, INVALID_ENUM_VALUE.
+// Errors: INVALID_AGING_MODE.
 absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
   if (request.mode() != v1::AGING_MODE_TEST &&
       request.mode() != v1::AGING_MODE_TEST_AND_CLEAR) {
@@ -32,38 +32,8 @@ absl::StatusOr<mmu::AgeMode> ToMode(const v1::AgeRangeRequest& request) {
                       static_cast<int>(request.mode()),
                       "TEST or TEST_AND_CLEAR");
   }
-  if (!v1::AgingLockMode_IsValid(request.lock_mode())) {
-    return WrongValue(mmu::Reason::kInvalidEnumValue, "lock_mode",
-                      static_cast<int>(request.lock_mode()),
-                      "LOCKLESS_ONLY or MAY_LOCK");
-  }
-  if (!v1::SlowMmus_IsValid(request.slow_mmus())) {
-    return WrongValue(mmu::Reason::kInvalidEnumValue, "slow_mmus",
-                      static_cast<int>(request.slow_mmus()), "SKIP or REFUSE");
-  }
   return request.mode() == v1::AGING_MODE_TEST ? mmu::AgeMode::kTest
                                                : mmu::AgeMode::kTestAndClear;
-}
-
-v1::AgingLock ToAgingLock(mmu::AgingLock lock) {
-  switch (lock) {
-    case mmu::AgingLock::kNone:
-      return v1::AGING_LOCK_NONE;
-    case mmu::AgingLock::kRmap:
-      return v1::AGING_LOCK_RMAP;
-    case mmu::AgingLock::kWrite:
-      return v1::AGING_LOCK_MMU_LOCK_WRITE;
-  }
-  return v1::AGING_LOCK_UNSPECIFIED;
-}
-
-v1::AgedMmu ToAgedMmu(mmu::MmuKind kind, const mmu::AgeReach::Mmu& reach) {
-  v1::AgedMmu mmu;
-  mmu.set_kind(ToProto(kind));
-  mmu.set_coverage(reach.skipped ? v1::AGING_COVERAGE_SKIPPED
-                                 : v1::AGING_COVERAGE_COVERED);
-  if (reach.asked) mmu.set_lock(ToAgingLock(reach.lock));
-  return mmu;
 }
 
 // Errors: UNALIGNED, TOO_MANY_PAGES.
@@ -99,12 +69,10 @@ absl::StatusOr<AgePlan> ToAgePlan(const v1::AgeRangeRequest& request,
   const absl::StatusOr<mmu::AgeMode> mode = ToMode(request);
   if (!mode.ok()) return mode.status();
   plan.mode = *mode;
-  if (request.lock_mode() != v1::AGING_LOCK_MODE_MAY_LOCK) {
-    plan.options.fast_only = mmu::FastOnly::kYes;
-  }
-  if (request.slow_mmus() == v1::SLOW_MMUS_REFUSE) {
-    plan.options.slow = mmu::SlowMmus::kRefuse;
-  }
+  const absl::StatusOr<mmu::AgeOptions> options =
+      ToAgeOptions(request.lock_mode(), request.slow_mmus());
+  if (!options.ok()) return options.status();
+  plan.options = *options;
   const absl::StatusOr<mmu::Level> level =
       ToLevel(request.granularity(), mmu::Level::k4K, "granularity");
   if (!level.ok()) return level.status();
@@ -132,10 +100,7 @@ v1::AgeRangeResponse ToResponse(const std::vector<mmu::MmuKind>& mmus,
   response.set_young_page_count(static_cast<int64_t>(aged.young_page_count));
   response.set_old_page_count(static_cast<int64_t>(aged.old_page_count));
   response.set_granularity(ToPageSize(plan.granularity));
-  for (const mmu::MmuKind kind : mmus) {
-    *response.add_mmus() =
-        ToAgedMmu(kind, aged.reach.mmus[static_cast<size_t>(kind)]);
-  }
+  AddMmus(mmus, aged.reach, response.mutable_mmus());
   response.set_was_fast(aged.reach.was_fast);
   *response.mutable_cost() = ToProto(aged.cost);
   return response;

@@ -80,10 +80,26 @@ absl::StatusOr<mmu::SplitRequest> ToSplitRequest(
     case v1::SPLIT_ORDER_DESCENDING:
       split.order = mmu::SplitOrder::kDescending;
       break;
+    case v1::SPLIT_ORDER_COLDEST_FIRST:
+      split.order = mmu::SplitOrder::kColdestFirst;
+      break;
+    case v1::SPLIT_ORDER_HOTTEST_DIRTY_FIRST:
+      split.order = mmu::SplitOrder::kHottestDirtyFirst;
+      break;
     default:
       return WrongValue(mmu::Reason::kInvalidEnumValue, "order",
                         static_cast<int>(request.order()),
-                        "ASCENDING or DESCENDING");
+                        "ASCENDING, DESCENDING, COLDEST_FIRST or "
+                        "HOTTEST_DIRTY_FIRST");
+  }
+  if (request.has_skip_if_cold_after()) {
+    absl::Duration cold;
+    if (!FromProto(request.skip_if_cold_after(), &cold) ||
+        cold < absl::ZeroDuration()) {
+      return WrongValue(mmu::Reason::kInvalidDuration, "skip_if_cold_after",
+                        Show(request.skip_if_cold_after()), "at least 0");
+    }
+    split.skip_if_cold_after = cold;
   }
   absl::StatusOr<mmu::Throttle> throttle =
       ToThrottle(request.throttle(), "throttle");
@@ -113,6 +129,7 @@ v1::SplitMetadata ToMetadata(const mmu::SplitJob& job) {
   metadata.set_state(ToState(progress.state));
   metadata.set_total_bytes(progress.total_bytes);
   metadata.set_done_bytes(progress.done_bytes);
+  metadata.set_cold_bytes(progress.cold_bytes);
   *metadata.mutable_splits() = ToCounts(progress);
   *metadata.mutable_skips() = ToSkips(progress);
   *metadata.mutable_throttle() = ToProto(throttle);

@@ -60,12 +60,13 @@ TEST(CallFactsTest, EveryMethodThatChangesStateIsKnown) {
   EXPECT_THAT(
       changes,
       ElementsAre("AcknowledgePages", "AcquireDirtyLog", "AgeRange",
-                  "CancelOperation", "ClearDirtyLog", "CreateVm",
-                  "DeleteMemslot", "DeleteOperation", "DeleteVm", "PauseSplit",
-                  "PauseVcpus", "RecoverHugePages", "ResumeSplit",
-                  "ResumeVcpus", "SealDirtyLog", "SetMemslot", "SplitHugePages",
+                  "CancelOperation", "ClearDirtyLog", "CreateGeneration",
+                  "CreateVm", "DeleteMemslot", "DeleteOperation", "DeleteVm",
+                  "ForgetWorkingSet", "PauseSplit", "PauseVcpus",
+                  "RecoverHugePages", "ResumeSplit", "ResumeVcpus",
+                  "SealDirtyLog", "SetMemslot", "SplitHugePages",
                   "StartDirtyLog", "StartWorkload", "StopDirtyLog",
-                  "StopWorkload", "UpdateSplit", "UpdateVm"));
+                  "StopWorkload", "UpdateAger", "UpdateSplit", "UpdateVm"));
 }
 
 TEST(CallFactsTest, AStreamThatHarvestsChangesStateAndOneThatReadsDoesNot) {

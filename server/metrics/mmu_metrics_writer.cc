@@ -161,6 +161,26 @@ void WriteDirty(const MmuTotals& totals, MetricWriter* w) {
   w->Add(ToDouble(totals.abandoned_pages));
 }
 
+void WriteWorkingSets(const MmuTotals& totals, MetricWriter* w) {
+  w->Gauge("working_set_bytes",
+           "Memory that was accessed in the window that ends with the newest "
+           "generation, at most; absent before the first generation.");
+  for (const VmSeries& series : totals.vm_series) {
+    for (const auto& [window, bytes] : series.working_set) {
+      w->Add(ToDouble(bytes), {{"vm", series.vm}, {"window", window}});
+    }
+  }
+  w->Gauge("agers", "VMs whose ager is on.");
+  w->Add(static_cast<double>(totals.agers));
+  w->Counter("ager_generations_total", "Generations that agers made.");
+  w->Add(ToDouble(totals.ager_generations));
+  w->Counter("ager_failures_total",
+             "Attempts of agers to make a generation that failed.");
+  w->Add(ToDouble(totals.ager_failures));
+  w->Counter("ager_cpu_seconds_total", "Time on a processor that agers used.");
+  w->Add(totals.ager_cpu_seconds);
+}
+
 }  // namespace
 
 void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
@@ -173,6 +193,7 @@ void WriteMmuMetrics(const MmuTotals& totals, MetricWriter* writer) {
   WriteCounters(totals, writer);
   WriteSplits(totals, writer);
   WriteDirty(totals, writer);
+  WriteWorkingSets(totals, writer);
 }
 
 }  // namespace mmud

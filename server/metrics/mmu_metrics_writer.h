@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/types/optional.h"
@@ -19,6 +20,8 @@ namespace mmud {
 struct VmSeries {
   std::string vm;  // its name
   mmu::VmStatsSnapshot stats;
+  // Window and bytes of its working set; empty before the first generation.
+  std::vector<std::pair<std::string, uint64_t>> working_set = {};
 };
 
 // The totals of all VMs. Cumulative values include the VMs that are gone.
@@ -38,6 +41,10 @@ struct MmuTotals {
   // Counted since the daemon began.
   uint64_t abandoned_logs = 0;
   uint64_t abandoned_pages = 0;
+  int64_t agers = 0;  // that are on
+  uint64_t ager_generations = 0;
+  uint64_t ager_failures = 0;
+  double ager_cpu_seconds = 0;
   int64_t splits_running = 0;
   int64_t split_remaining_bytes = 0;
   // Dirty pages of the VMs beyond the limit on VMs with series of their own.

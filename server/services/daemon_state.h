@@ -20,6 +20,7 @@
 #include "server/config/config.h"
 #include "server/config/host_cpu.h"
 #include "server/control/abandoned_logs.h"
+#include "server/control/aging_thread.h"
 #include "server/control/drain_state.h"
 #include "server/control/operation_store.h"
 #include "server/control/pause_keeper.h"
@@ -78,6 +79,7 @@ struct DaemonState {
                    calls.open_streams.EndOf(vm, VmDeleted(vm));
                  }};
   PauseKeeper pauses{vms, log};
+  AgingThread aging{vms};
   // Declared last, so that workloads and operations end before the members they
   // use.
   WorkloadStore workloads{vms, drain, log};

@@ -329,6 +329,39 @@ const std::vector<ErrorCase>& VmErrorCases() {
                          "size_bytes: 4096 } }");
          return std::string("vms/other");
        }},
+      {"NO_GENERATION", kPrecondition, "mmud.v1.AgingService/GetWorkingSet",
+       "vm: '$0'", "", "CreateGeneration"},
+      {"GENERATION_RUNNING", kAborted, "mmud.v1.AgingService/CreateGeneration",
+       "vm: '$1'", "", "wait for it",
+       [](const TestClient& client, const Guest&) {
+         client.CallText("mmud.v1.VmService/CreateVm",
+                         "vm_id: 'vast' vm { tdp {} memslots { size_bytes: "
+                         "1099511627776 backing: MEMORY_BACKING_METADATA_ONLY "
+                         "} }");
+         client.CallText("mmud.v1.AgingService/CreateGeneration",
+                         "vm: 'vms/vast' cpu_percent: 1");
+         return std::string("vms/vast");
+       }},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.AgingService/CreateGeneration",
+       "vm: '$0' cpu_percent: 101", "cpu_percent", "101"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.AgingService/CreateGeneration",
+       "vm: '$0' scope: 9", "scope", "9"},
+      {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.AgingService/ListHotRanges",
+       "vm: '$0' order: 9", "order", "9"},
+      {"INVALID_PAGE_SIZE", kInvalid, "mmud.v1.AgingService/ListHotRanges",
+       "vm: '$0' page_size: -1", "page_size", "-1"},
+      {"INVALID_PAGE_TOKEN", kInvalid, "mmud.v1.AgingService/ListHotRanges",
+       "vm: '$0' page_token: 'x'", "page_token", "x"},
+      {"INVALID_WINDOW", kInvalid, "mmud.v1.AgingService/GetWorkingSet",
+       "vm: '$0' windows { seconds: 60 } windows { seconds: -1 }", "windows[1]",
+       "-1"},
+      {"INVALID_THROTTLE", kInvalid, "mmud.v1.AgingService/UpdateAger",
+       "vm: '$0' settings { cpu_percent: 101 }", "settings.cpu_percent", "101"},
+      {"INVALID_DURATION", kInvalid, "mmud.v1.AgingService/UpdateAger",
+       "vm: '$0' settings { min_interval { seconds: 3601 } }",
+       "settings.min_interval", "1h1s"},
+      {"INVALID_REQUEST", kInvalid, "mmud.v1.AgingService/UpdateAger",
+       "vm: '$0'", "settings", "is required"},
       {"INVALID_ENUM_VALUE", kInvalid, "mmud.v1.VmService/SetMemslot",
        "vm: '$0' memslot { slot: 1 gpa_bytes: 1073741824 size_bytes: 4096 "
        "backing: 99 }",

@@ -36,16 +36,11 @@ using ::testing::ElementsAre;
 constexpr char kOperation[] = "google.longrunning.Operation";
 
 // Names of fields that number things instead of measuring them.
-constexpr std::string_view kOrdinals[] = {"epoch",
-                                          "open_epoch",
-                                          "sealed_epoch",
-                                          "first_epoch",
-                                          "acknowledged_epoch",
-                                          "epochs_in_flight",
-                                          "generation",
-                                          "number",
-                                          "seed",
-                                          "value"};
+constexpr std::string_view kOrdinals[] = {
+    "epoch",       "open_epoch",         "sealed_epoch",
+    "first_epoch", "acknowledged_epoch", "epochs_in_flight",
+    "generation",  "newest_generation",  "number",
+    "seed",        "sequence",           "value"};
 
 bool EndsWithOneOf(std::string_view name,
                    std::initializer_list<std::string_view> endings) {
@@ -293,14 +288,16 @@ TEST_F(ProtoConventionsTest, MutatingMethodsTakeARequestId) {
     }
   }
   std::sort(reading.begin(), reading.end());
-  EXPECT_THAT(reading, ElementsAre("GetBuildInfo", "GetCapabilities",
-                                   "GetDirtyLog", "GetDirtyRate", "GetMemslot",
-                                   "GetMmuStats", "GetVm", "GetWorkload",
-                                   // HarvestDirtyLog moves pages but repeats no
-                                   // message: a new stream seals again.
-                                   "HarvestDirtyLog", "ListMemslots",
-                                   "ListPageTables", "ListVms", "ListWorkloads",
-                                   "ReadDirtyPages", "ReadPages", "RunAudit"));
+  EXPECT_THAT(
+      reading,
+      ElementsAre("GetAger", "GetBuildInfo", "GetCapabilities", "GetDirtyLog",
+                  "GetDirtyRate", "GetMemslot", "GetMmuStats", "GetVm",
+                  "GetWorkingSet", "GetWorkload",
+                  // HarvestDirtyLog moves pages but repeats no
+                  // message: a new stream seals again.
+                  "HarvestDirtyLog", "ListHotRanges", "ListMemslots",
+                  "ListPageTables", "ListVms", "ListWorkloads",
+                  "ReadDirtyPages", "ReadPages", "RunAudit"));
 }
 
 TEST_F(ProtoConventionsTest, UpdatesAndDeletesTakeAnEtag) {
