@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/page_bitmap.h"
+#include "client/mmuctl/aging_views.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
@@ -24,25 +25,6 @@
 
 namespace mmud::client {
 namespace {
-
-// "; tdp covered (lock: none); stage2 skipped (add --may-lock)".
-std::string ViewMmus(const v1::AgeRangeResponse& response) {
-  std::string view;
-  for (const v1::AgedMmu& mmu : response.mmus()) {
-    absl::StrAppend(
-        &view, "; ",
-        ShortName(v1::PageTableKind_Name(mmu.kind()), "PAGE_TABLE_KIND_"), " ",
-        ShortName(v1::AgingCoverage_Name(mmu.coverage()), "AGING_COVERAGE_"));
-    if (mmu.coverage() == v1::AGING_COVERAGE_SKIPPED) {
-      absl::StrAppend(&view, " (add --may-lock)");
-    } else if (mmu.lock() != v1::AGING_LOCK_UNSPECIFIED) {
-      absl::StrAppend(&view, " (lock: ",
-                      ShortName(v1::AgingLock_Name(mmu.lock()), "AGING_LOCK_"),
-                      ")");
-    }
-  }
-  return view;
-}
 
 struct AgeArguments {
   v1::AgeRangeRequest request;
@@ -111,8 +93,9 @@ absl::Status Age(Context& context, Client& client,
                    FormatShareOf(response->young_page_count(), mapped), "), ",
                    FormatBytes(response->young_page_count() * kPageBytes),
                    "; units of ", ViewPageSize(response->granularity()),
-                   ViewMmus(*response), "; cost ", ViewCost(response->cost()),
-                   "\n"));
+                   response->mmus().empty() ? "" : "; ",
+                   ViewMmus(response->mmus()), "; cost ",
+                   ViewCost(response->cost()), "\n"));
 }
 
 }  // namespace

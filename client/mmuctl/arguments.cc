@@ -138,6 +138,57 @@ CLI::Option* AddTime(CLI::App* app, const std::string& name,
   });
 }
 
+CLI::Option* AddFiniteTime(CLI::App* app, const std::string& name,
+                           std::function<void(absl::Duration)> set,
+                           const std::string& help) {
+  return app
+      ->add_option_function<std::vector<std::string>>(
+          name,
+          [name, set](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              absl::StatusOr<absl::Duration> time = ParseTime(text);
+              if (time.ok() && *time == absl::InfiniteDuration()) {
+                time = absl::InvalidArgumentError(absl::StrCat(
+                    "'", text, "' is infinite; give for example 2.5s or 1m"));
+              }
+              if (!time.ok()) {
+                throw CLI::ValidationError(
+                    name, std::string(time.status().message()));
+              }
+              set(*time);
+            }
+          },
+          help)
+      ->type_name("TIME")
+      ->expected(1);
+}
+
+CLI::Option* AddNumber(CLI::App* app, const std::string& name, int64_t min,
+                       int64_t max, std::function<void(int64_t)> set,
+                       const std::string& help) {
+  return AddParsed(
+      app, name, "N", help,
+      [min, max, set = std::move(set)](const std::string& text) {
+        int64_t value = 0;
+        if (!absl::SimpleAtoi(text, &value) || value < min || value > max) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "'", text, "' is not a whole number from ", min, " to ", max));
+        }
+        set(value);
+        return absl::OkStatus();
+      });
+}
+
+CLI::Option* AddCpuPercent(CLI::App* app, std::function<void(int32_t)> set,
+                           const std::string& help) {
+  return AddNumber(
+      app, "--cpu-percent", 1, 100,
+      [set = std::move(set)](int64_t percent) {
+        set(static_cast<int32_t>(percent));
+      },
+      help);
+}
+
 CLI::Option* AddRanges(CLI::App* app, const std::string& name,
                        std::vector<GpaRange>* ranges, const std::string& help) {
   return app

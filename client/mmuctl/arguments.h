@@ -78,6 +78,17 @@ CLI::Option* AddBytes(CLI::App* app, const std::string& name,
                       const std::string& help);
 CLI::Option* AddTime(CLI::App* app, const std::string& name,
                      absl::Duration* time, const std::string& help);
+// The same for a time that is not infinite. Calls `set` with each one.
+CLI::Option* AddFiniteTime(CLI::App* app, const std::string& name,
+                           std::function<void(absl::Duration)> set,
+                           const std::string& help);
+// A whole number, `min` to `max`. Calls `set` with it.
+CLI::Option* AddNumber(CLI::App* app, const std::string& name, int64_t min,
+                       int64_t max, std::function<void(int64_t)> set,
+                       const std::string& help);
+// --cpu-percent, 1 to 100.
+CLI::Option* AddCpuPercent(CLI::App* app, std::function<void(int32_t)> set,
+                           const std::string& help);
 // Can be given several times.
 CLI::Option* AddRanges(CLI::App* app, const std::string& name,
                        std::vector<GpaRange>* ranges, const std::string& help);

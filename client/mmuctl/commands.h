@@ -23,6 +23,10 @@ void AddDirtyPageCommands(CLI::App& group, Context& context);
 void AddSplitCommands(CLI::App& app, Context& context);
 void AddCompareCommand(CLI::App& app, Context& context);
 void AddAgingCommands(CLI::App& app, Context& context);
+void AddGenerationCommand(CLI::App& app, Context& context);
+void AddAgerCommand(CLI::App& app, Context& context);
+void AddWorkingSetCommand(CLI::App& app, Context& context);
+void AddHotCommand(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);
 void AddDebugCommands(CLI::App& app, Context& context);
 // Adds the command `debug tables`, to the group `debug`.

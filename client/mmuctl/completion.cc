@@ -187,7 +187,8 @@ void AddValuesOf(const CLI::Option& option, const std::string& prefix,
   for (const std::string& choice : choices) {
     completion->candidates.push_back({prefix + choice, ""});
   }
-  if (option.check_name("--output") || option.check_name("--valgrind")) {
+  if (option.check_name("--output") || option.check_name("--html") ||
+      option.check_name("--valgrind")) {
     completion->files = true;
   }
 }

@@ -42,6 +42,7 @@ struct ListArguments {
 const std::map<std::string, std::string>& Methods() {
   static const auto* const methods =
       new std::map<std::string, std::string>{{"dirty-log", "StartDirtyLog"},
+                                             {"generation", "CreateGeneration"},
                                              {"recover", "RecoverHugePages"},
                                              {"split", "SplitHugePages"}};
   return *methods;

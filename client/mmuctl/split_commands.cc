@@ -8,8 +8,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/page_bitmap.h"
+#include "client/mmu_client/time_conversion.h"
 #include "client/mmuctl/arguments.h"
 #include "client/mmuctl/commands.h"
 #include "client/mmuctl/context.h"
@@ -29,6 +31,7 @@ struct StartArguments {
   std::vector<GpaRange> ranges;
   v1::PageSize target = v1::PAGE_SIZE_UNSPECIFIED;
   v1::SplitOrder order = v1::SPLIT_ORDER_UNSPECIFIED;
+  absl::Duration skip_if_cold_after = absl::InfiniteDuration();
   bool validate_only = false;
   ThrottleArguments throttle;
   bool watch = false;
@@ -42,6 +45,10 @@ absl::Status Start(Context& context, Client& client,
   }
   request.set_target_page_size(arguments.target);
   request.set_order(arguments.order);
+  if (arguments.skip_if_cold_after != absl::InfiniteDuration()) {
+    *request.mutable_skip_if_cold_after() =
+        ToProto(arguments.skip_if_cold_after);
+  }
   request.set_validate_only(arguments.validate_only);
   if (!arguments.throttle.empty()) {
     arguments.throttle.ApplyTo(request.mutable_throttle());
@@ -180,8 +187,14 @@ void AddSplitCommands(CLI::App& app, Context& context) {
               "largest mapping after the split, 4k or 2m (default: 4k)");
   AddChoice(command, "--order", &start->order,
             {{"ascending", v1::SPLIT_ORDER_ASCENDING},
-             {"descending", v1::SPLIT_ORDER_DESCENDING}},
-            "order of the addresses (default: ascending)");
+             {"descending", v1::SPLIT_ORDER_DESCENDING},
+             {"coldest-first", v1::SPLIT_ORDER_COLDEST_FIRST},
+             {"hottest-dirty-first", v1::SPLIT_ORDER_HOTTEST_DIRTY_FIRST}},
+            "order of the memory: by address (default: ascending), or by its "
+            "working set");
+  AddTime(command, "--skip-if-cold-after", &start->skip_if_cold_after,
+          "leave memory huge that was not found young for so long (default: "
+          "split it too)");
   command->add_flag("--validate-only", start->validate_only,
                     "only check the request");
   command->add_flag("-w,--watch", start->watch, "show progress until it ends");

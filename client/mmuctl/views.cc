@@ -20,6 +20,7 @@
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
+#include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/split_service.pb.h"
 #include "server/base/wall_time.h"
@@ -327,6 +328,17 @@ OperationView ViewOperation(const google::longrunning::Operation& operation) {
       view.state = ShortName(v1::StartDirtyLogState_Name(log.state()),
                              "START_DIRTY_LOG_STATE_");
     }
+  } else if (v1::GenerationMetadata scan;
+             operation.metadata().UnpackTo(&scan)) {
+    view.kind = "generation";
+    view.vm = scan.vm();
+    AddTimes(scan, &view);
+    view.share = ShareOf(static_cast<double>(scan.done_bytes()),
+                         static_cast<double>(scan.total_bytes()));
+    view.words = absl::StrCat(FormatBytes(scan.done_bytes()), " of ",
+                              FormatBytes(scan.total_bytes()), ", ",
+                              FormatCount(scan.generation().young_page_count()),
+                              " pages young");
   }
   return view;
 }
@@ -360,6 +372,11 @@ std::string ViewOperationDetails(
   } else if (v1::StartDirtyLogMetadata log;
              operation.metadata().UnpackTo(&log)) {
     values.Add("cost", ViewCost(log.cost()));
+  } else if (v1::GenerationMetadata scan;
+             operation.metadata().UnpackTo(&scan)) {
+    values.Add("generation", absl::StrCat(scan.generation().sequence()));
+    values.Add("CPU time", ViewTime(scan.cpu_time()));
+    values.Add("cost", ViewCost(scan.cost()));
   }
   return values.ToString();
 }

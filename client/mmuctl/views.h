@@ -39,7 +39,8 @@ std::optional<double> ShareOf(double done, double total);
 
 // Kind, state and progress of an operation.
 struct OperationView {
-  std::string kind;  // "split", "recover", "dirty-log"; "" if unknown
+  // "split", "recover", "dirty-log", "generation"; "" if unknown.
+  std::string kind;
   std::string vm;
   std::optional<double> share;
   std::string words;  // for a progress bar

@@ -107,8 +107,14 @@ const std::map<v1::ErrorReason, std::string>& Fixes() {
        "the daemon is shutting down; try again when it has been started again"},
       {v1::INSUFFICIENT_HISTORY, "try again a little later"},
       {v1::FAST_AGING_UNAVAILABLE,
-       "examine that MMU as well: mmuctl age {VM} --may-lock; or leave it out: "
-       "mmuctl age {VM}"},
+       "examine that MMU as well, with --may-lock; or leave it out, without "
+       "--fast-or-fail"},
+      {v1::NO_GENERATION,
+       "make a generation: mmuctl generation {VM}; or let the ager make them: "
+       "mmuctl ager {VM} --on"},
+      {v1::GENERATION_RUNNING,
+       "wait for the generation: mmuctl op list --vm {VM}; or switch the ager "
+       "off: mmuctl ager {VM} --off"},
       {v1::DEBUG_DISABLED, "start the daemon with --enable-debug-service"},
   };
   return *fixes;

@@ -119,7 +119,8 @@ TEST(RenderErrorTest, EachCommandOfAFixLeadsToTheDaemon) {
 TEST(RenderErrorTest, NoFixHasAPlaceholderLeft) {
   for (const char* reason :
        {"VM_EXISTS", "WORKLOAD_RUNNING", "DIRTY_LOG_ACTIVE", "LOG_OWNED",
-        "LOG_FENCED", "LOG_CHANGED", "EPOCH_MISMATCH", "UNDELIVERED_PAGES"}) {
+        "LOG_FENCED", "LOG_CHANGED", "EPOCH_MISMATCH", "UNDELIVERED_PAGES",
+        "NO_GENERATION", "GENERATION_RUNNING"}) {
     const std::string fix = FixOf(reason, "vms/alpha");
     EXPECT_NE(fix.find(" alpha"), std::string::npos) << fix;
     EXPECT_EQ(fix.find("VM"), std::string::npos) << fix;

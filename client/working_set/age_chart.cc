@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "client/text/html.h"
 #include "client/text/units.h"
+#include "client/working_set/age_bins.h"
 #include "client/working_set/age_scale.h"
 #include "client/working_set/age_text.h"
 #include "client/working_set/picture.h"
@@ -39,7 +40,7 @@ std::vector<Row> RowsOf(const WorkingSetPicture& picture,
   std::vector<Row> rows;
   for (const AgeBin& bin : picture.bins) {
     rows.push_back({FormatAgeRange(bin.min_age, bin.max_age),
-                    absl::StrCat("generation ", bin.generation, ", ",
+                    absl::StrCat("generation ", GenerationsOf(bin), ", ",
                                  FormatCount(bin.page_count), " pages"),
                     absl::StrCat("heat-", scale.StepOf(bin.min_age)),
                     bin.size_bytes});
@@ -93,7 +94,7 @@ std::string RenderAgeTable(const WorkingSetPicture& picture) {
       "<th>Size</th><th>Share</th></tr></thead>\n<tbody>\n";
   const int64_t all = TrackedBytes(picture);
   for (const AgeBin& bin : picture.bins) {
-    absl::StrAppend(&html, "<tr><td>", bin.generation, "</td><td>",
+    absl::StrAppend(&html, "<tr><td>", GenerationsOf(bin), "</td><td>",
                     FormatAgeRange(bin.min_age, bin.max_age), "</td><td>",
                     FormatCount(bin.page_count), "</td><td>",
                     FormatBytes(bin.size_bytes), "</td><td>",

@@ -41,7 +41,7 @@ std::string Numbers(const WorkingSetPicture& picture) {
                window.complete
                    ? absl::StrCat(FormatShareOf(window.size_bytes, tracked),
                                   " of tracked")
-                   : "at least"));
+                   : "at most"));
   }
   return absl::StrCat(
       html,
@@ -59,7 +59,7 @@ std::string Notices(const WorkingSetPicture& picture) {
     if (window.complete) continue;
     sentences.push_back(
         absl::StrCat("Tracking began less than ", FormatAge(window.window),
-                     " ago: more memory may have been in use in that time."));
+                     " ago: memory counts that was in use before, too."));
   }
   if (sentences.empty()) return "";
   std::string html = "<div class=\"notice\" role=\"note\"><ul>\n";

@@ -44,13 +44,13 @@ TEST(HtmlViewTest, TheMainNumbersStandAtTheTop) {
             "GiB</strong><span>18.4% of tracked</span></li>");
   ExpectHas(page,
             "<li class=\"window-3\"><span>in the last 6h</span><strong>43.9 "
-            "GiB</strong><span>at least</span></li>");
+            "GiB</strong><span>at most</span></li>");
   ExpectHas(page,
             "<li class=\"tracked\"><span>tracked</span><strong>55 "
             "GiB</strong><span>of 64 GiB in all</span></li>");
   ExpectHas(page,
             "<li>The shadow MMU was skipped: its pages have no age.</li>");
-  ExpectHas(page, "<li>Tracking began less than 6h ago: more memory");
+  ExpectHas(page, "<li>Tracking began less than 6h ago: memory counts");
 }
 
 TEST(HtmlViewTest, APageOf64GiBIsSmall) {

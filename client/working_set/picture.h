@@ -13,23 +13,25 @@
 
 namespace mmud::client {
 
-// The pages of one generation. They were last found young between `min_age` and
-// `max_age` before the observation; an infinite `max_age` means that they may
-// be of any age above `min_age`. A value.
+// The pages of one generation, or of several in a row. They were last found
+// young between `min_age` and `max_age` before the observation; an infinite
+// `max_age` means that they may be of any age above `min_age`. A value.
 struct AgeBin {
   int64_t generation = 0;
   absl::Duration min_age = absl::ZeroDuration();
   absl::Duration max_age = absl::ZeroDuration();
   int64_t page_count = 0;
   int64_t size_bytes = 0;
+  // If the bin stands for several generations: the oldest of them.
+  std::optional<int64_t> oldest_generation = {};
 };
 
 // The memory that was found young within the last `window`. A value.
 struct WindowSize {
   absl::Duration window;
   int64_t size_bytes = 0;
-  // False if tracking is younger than the window: the size may then be too
-  // small.
+  // False if tracking is younger than the window: memory that was accessed
+  // before the window counts too.
   bool complete = true;
 };
 

@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
+#include "client/working_set/age_bins.h"
 #include "client/working_set/age_scale.h"
 #include "client/working_set/age_text.h"
 #include "client/working_set/heat_marks.h"
@@ -56,7 +57,7 @@ std::string ViewWindows(const WorkingSetPicture& picture) {
   for (const WindowSize& window : picture.windows) {
     table.AddRow({FormatAge(window.window), FormatBytes(window.size_bytes),
                   FormatShareOf(window.size_bytes, TrackedBytes(picture)),
-                  window.complete ? "" : "at least: tracked for less time"});
+                  window.complete ? "" : "at most: tracked for less time"});
   }
   return table.ToString();
 }
@@ -79,10 +80,10 @@ std::string ViewAges(const WorkingSetPicture& picture, const HeatMarks& marks) {
     return marks.Bar(cell, std::max(static_cast<int>(std::lround(length)), 1));
   };
   for (const AgeBin& bin : picture.bins) {
-    table.AddRow(
-        {absl::StrCat(bin.generation), FormatAgeRange(bin.min_age, bin.max_age),
-         FormatBytes(bin.size_bytes), FormatShareOf(bin.size_bytes, all),
-         bar({HeatCell::Kind::kAged, bin.min_age}, bin.size_bytes)});
+    table.AddRow({GenerationsOf(bin), FormatAgeRange(bin.min_age, bin.max_age),
+                  FormatBytes(bin.size_bytes),
+                  FormatShareOf(bin.size_bytes, all),
+                  bar({HeatCell::Kind::kAged, bin.min_age}, bin.size_bytes)});
   }
   table.AddRow(
       {"-", "never young", FormatBytes(picture.never_young_bytes),

@@ -51,7 +51,7 @@ coverage:   shadow skipped
 
 WINDOW  WORKING SET  SHARE
    10s        1 MiB  16.7%
-    1h        5 MiB  83.3%  at least: tracked for less time
+    1h        5 MiB  83.3%  at most: tracked for less time
 
 GENERATION          AGE   SIZE  SHARE
          7     0s - 10s  1 MiB  16.7%  @@@@@@@@
@@ -86,7 +86,7 @@ coverage:   shadow skipped
 
 WINDOW  WORKING SET  SHARE
    10s        1 MiB  16.7%
-    1h        5 MiB  83.3%  at least: tracked for less time
+    1h        5 MiB  83.3%  at most: tracked for less time
 
 GENERATION          AGE   SIZE  SHARE
          7     0s - 10s  1 MiB  16.7%  ESC[48;5;229m        ESC[0m

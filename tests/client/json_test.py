@@ -59,6 +59,11 @@ dirty-log stop alpha --discard
 recover alpha --watch
 compare --memory 4MiB
 age alpha
+generation alpha
+workingset alpha --unit 2m
+hot alpha --limit 10
+ager alpha --cpu-percent 5
+workingset alpha --forget
 stats alpha --per-vcpu
 debug audit alpha
 debug tables alpha
