@@ -3,8 +3,8 @@
 //
 // vCPUs populate their memory, then write and read it once more as a control.
 // Then they do both again after all of the memory was marked idle. Marking
-// clears the Accessed bits. It also counts the pages that were accessed and
-// still look idle.
+// clears the Accessed bits, by ageing the pages or by a generation of the VM's
+// working set. It also counts the pages that were accessed and still look idle.
 
 #ifndef BENCH_ACCESS_TRACKING_PERF_H_
 #define BENCH_ACCESS_TRACKING_PERF_H_
@@ -22,8 +22,10 @@
 namespace mmu::bench {
 
 struct AccessTrackingPerfOptions {
-  bool help = false;                              // -h
-  uint64_t bytes_per_vcpu = uint64_t{1} << 30;    // -b, page-aligned
+  bool help = false;                            // -h
+  uint64_t bytes_per_vcpu = uint64_t{1} << 30;  // -b, page-aligned
+  // -g: a generation marks the memory idle, as in KVM's test with MGLRU.
+  bool generations = false;
   bool overlap = false;                           // -o
   BackingKind backing = BackingKind::kAnonymous;  // -s, with
   Level host_page_level = Level::k4K;             //     its page size

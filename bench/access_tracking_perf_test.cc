@@ -40,6 +40,25 @@ TEST(AccessTrackingPerfTest, EveryLineIsPrintedAndAccessedPagesAreNotIdle) {
                      "Reading from idle memory      : " + time});
 }
 
+// Covers: TST-04, TST-31
+TEST(AccessTrackingPerfTest, AGenerationMarksMemoryIdle) {
+  const std::string time = kTime;
+  std::string text;
+  absl::Status status = RunWith({"-g", "-b", "32M", "-v", "2"}, &text);
+  EXPECT_TRUE(status.ok()) << status;
+  ExpectLines(text, {"guest physical test memory: \\[0x40000000, 0x44000000\\)",
+                     "", "Populating memory             : " + time,
+                     "Writing to populated memory   : " + time,
+                     "Reading from populated memory : " + time,
+                     "Mark memory idle \\(lru_gen\\)    : " + time,
+                     "Writing to idle memory        : " + time,
+                     "Mark memory idle \\(lru_gen\\)    : " + time,
+                     "Reading from idle memory      : " + time});
+  status = RunWith({"-g", "-b", "1M"}, &text);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("256 of 256 pages are still idle after an access"));
+}
+
 // Only a walk sets an Accessed bit. If the TLB holds a translation of every
 // page, the vCPU does not walk again.
 //
