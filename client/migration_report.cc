@@ -139,6 +139,29 @@ Json ToJson(const MigrationRound& round) {
           {"cost", ToJson(round.cost)}};
 }
 
+Json ToJson(const OrderOutcome& outcome) {
+  return {
+      {"workload", outcome.workload},
+      {"order", outcome.order},
+      {"sent_page_count", outcome.sent_page_count},
+      {"resent_page_count", outcome.resent_page_count},
+      {"sent_bytes", outcome.sent_bytes},
+      {"migration_seconds", absl::ToDoubleSeconds(outcome.migration_time)},
+      {"estimated_downtime_seconds", absl::ToDoubleSeconds(outcome.downtime)},
+      {"round_count", outcome.round_count},
+      {"converged", outcome.converged},
+      {"equal", outcome.equal}};
+}
+
+// The gain of the order.
+std::string Orders(const MigrationReport& report) {
+  if (report.orders.empty()) return "";
+  return absl::StrCat(
+      "\nThe order, in short migrations of a guest that repeats ",
+      report.orders.front().workload, ":\n\n", OutcomeTable(report.orders),
+      "\n", OutcomeGain(report.orders));
+}
+
 Json ToJson(const PageDifference& difference) {
   return {{"gpa_bytes", difference.gpa_bytes},
           {"gfn", difference.gfn},
@@ -151,6 +174,12 @@ Json ToJson(const PageDifference& difference) {
 }
 
 }  // namespace
+
+int64_t SentBytes(const MigrationReport& report) {
+  int64_t bytes = 0;
+  for (const MigrationRound& round : report.rounds) bytes += round.sent_bytes;
+  return bytes;
+}
 
 std::string ToText(const MigrationReport& report) {
   KeyValues guest;
@@ -190,13 +219,23 @@ std::string ToText(const MigrationReport& report) {
                    FormatShareOf(report.young_page_count, mapped), ", ",
                    FormatBytes(report.young_page_count * kPageBytes),
                    ") were used within ", FormatTime(report.young_since)));
+  guest.Add(
+      "sent",
+      absl::StrCat(
+          FormatCount(report.sent_page_count), " pages, ",
+          FormatCount(report.resent_page_count), " of them again, ",
+          FormatBytes(SentBytes(report)), " in ",
+          FormatTime(report.migration_time), "; order ", report.order,
+          report.heat_problem.empty()
+              ? ""
+              : absl::StrCat(" (not always: ", report.heat_problem, ")")));
   guest.Add("total time", FormatTime(report.total_time));
   if (!report.metrics_address.empty()) {
     guest.Add("metrics", report.metrics_address);
   }
   return absl::StrCat(guest.ToString(), "\n", PageTable(report), "\n",
                       RoundTable(report), "\n", CostTable(report), "\n",
-                      Convergence(report), "\n");
+                      Convergence(report), "\n", Orders(report));
 }
 
 std::string Verdict(const MigrationReport& report) {
@@ -220,7 +259,7 @@ std::string Verdict(const MigrationReport& report) {
 
 std::string ToJson(const MigrationReport& report) {
   Json json;
-  json["schema"] = "mmud.migration_report/2";
+  json["schema"] = "mmud.migration_report/3";
   json["vm"] = report.vm;
   json["mmu"] = report.mmu;
   json["trace"] = report.trace;
@@ -249,6 +288,18 @@ std::string ToJson(const MigrationReport& report) {
   json["converged"] = report.converged;
   json["estimated_downtime_seconds"] =
       absl::ToDoubleSeconds(report.estimated_downtime);
+  json["sent"] = {
+      {"order", report.order},
+      {"heat_problem", report.heat_problem},
+      {"page_count", report.sent_page_count},
+      {"resent_page_count", report.resent_page_count},
+      {"size_bytes", SentBytes(report)},
+      {"learning_seconds", absl::ToDoubleSeconds(report.learning_time)},
+      {"migration_seconds", absl::ToDoubleSeconds(report.migration_time)}};
+  json["orders"] = Json::array();
+  for (const OrderOutcome& outcome : report.orders) {
+    json["orders"].push_back(ToJson(outcome));
+  }
   json["aging"] = {
       {"young_page_count", report.young_page_count},
       {"old_page_count", report.old_page_count},

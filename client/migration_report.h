@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "client/guest_comparison.h"
+#include "client/order_outcome.h"
 #include "mmud/v1/common.pb.h"
 
 namespace mmud::client {
@@ -60,6 +61,14 @@ struct MigrationReport {
   absl::Duration estimated_downtime;  // final transfer at the bandwidth, and
                                       // the last harvest
 
+  std::string order;              // of the pages in a round
+  std::string heat_problem;       // why the order may be wrong; "" if it is not
+  int64_t sent_page_count = 0;    // in all rounds
+  int64_t resent_page_count = 0;  // of them, pages sent before
+  absl::Duration learning_time;   // waiting until the order was known
+  absl::Duration
+      migration_time;  // from the log's start to the last round's end
+
   int64_t young_page_count = 0;
   int64_t old_page_count = 0;
   absl::Duration young_since;  // time since the pages were aged
@@ -73,9 +82,15 @@ struct MigrationReport {
   int64_t different_page_count = 0;
   std::vector<PageDifference> differences;  // the first few
 
+  // Other, shorter migrations, to compare orders of sending. May be empty.
+  std::vector<OrderOutcome> orders;
+
   absl::Duration total_time;
   std::string metrics_address;  // "" if not known
 };
+
+// Contents sent in all rounds.
+int64_t SentBytes(const MigrationReport& report);
 
 // Several paragraphs and tables, without the verdict.
 std::string ToText(const MigrationReport& report);
@@ -84,7 +99,7 @@ std::string ToText(const MigrationReport& report);
 std::string Verdict(const MigrationReport& report);
 
 // One JSON object; times in seconds, sizes in bytes, as the names say. Its
-// field "schema" is "mmud.migration_report/2".
+// field "schema" is "mmud.migration_report/3".
 std::string ToJson(const MigrationReport& report);
 
 }  // namespace mmud::client

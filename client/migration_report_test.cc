@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/order_outcome.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
@@ -27,6 +28,9 @@ MigrationReport Example() {
   report.downtime_target = absl::Milliseconds(300);
   report.pages_before.set_pages_1g_count(2);
   report.converged = true;
+  report.order = "coldest-first";
+  report.sent_page_count = 1'050'000;
+  report.resent_page_count = 1424;
   MigrationRound round;
   round.name = "baseline";
   round.epoch = 1;
@@ -102,6 +106,54 @@ TEST(MigrationReportTest, TablesOfRoundsFitA100ColumnScreen) {
   EXPECT_EQ(rows, 4);
 }
 
+TEST(MigrationReportTest, PagesSentAgainAreCounted) {
+  MigrationReport report = Example();
+  report.rounds[0].sent_bytes = 1 << 20;
+  report.migration_time = absl::Seconds(2);
+  EXPECT_NE(ToText(report).find("1,050,000 pages, 1,424 of them again, 1 MiB "
+                                "in 2.00 s; order coldest-first\n"),
+            std::string::npos)
+      << ToText(report);
+  report.heat_problem = "no ager";
+  EXPECT_NE(
+      ToText(report).find("; order coldest-first (not always: no ager)\n"),
+      std::string::npos)
+      << ToText(report);
+  const Json sent = Json::parse(ToJson(report)).at("sent");
+  EXPECT_EQ(sent.at("order"), "coldest-first");
+  EXPECT_EQ(sent.at("heat_problem"), "no ager");
+  EXPECT_EQ(sent.at("page_count"), 1'050'000);
+  EXPECT_EQ(sent.at("resent_page_count"), 1424);
+  EXPECT_EQ(sent.at("size_bytes"), 1 << 20);
+  EXPECT_EQ(sent.at("migration_seconds"), 2.0);
+}
+
+TEST(MigrationReportTest, OrdersAreComparedIfTheyWereTried) {
+  MigrationReport report = Example();
+  EXPECT_EQ(ToText(report).find("short migrations"), std::string::npos);
+  EXPECT_TRUE(Json::parse(ToJson(report)).at("orders").empty());
+  report.orders.resize(2);
+  report.orders[0].workload = "sort.trace";
+  report.orders[0].order = "ascending";
+  report.orders[0].resent_page_count = 100;
+  report.orders[1] = report.orders[0];
+  report.orders[1].order = "coldest-first";
+  report.orders[1].resent_page_count = 20;
+  report.orders[1].migration_time = absl::Milliseconds(1500);
+  const std::string text = ToText(report);
+  EXPECT_NE(text.find("a guest that repeats sort.trace:\n\nORDER  "),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("coldest-first sends 80 % fewer pages again"),
+            std::string::npos)
+      << text;
+  const Json orders = Json::parse(ToJson(report)).at("orders");
+  ASSERT_EQ(orders.size(), 2u);
+  EXPECT_EQ(orders[1].at("order"), "coldest-first");
+  EXPECT_EQ(orders[1].at("resent_page_count"), 20);
+  EXPECT_EQ(orders[1].at("migration_seconds"), 1.5);
+}
+
 TEST(MigrationReportTest, OwnerIsNamedAndWhomTheLogWasTakenFrom) {
   MigrationReport report = Example();
   EXPECT_NE(ToText(report).find(
@@ -124,7 +176,7 @@ TEST(MigrationReportTest, AnMmuThatIsNotTheUsualOneIsNamed) {
 
 TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
   const Json json = Json::parse(ToJson(Example()));
-  EXPECT_EQ(json.at("schema"), "mmud.migration_report/2");
+  EXPECT_EQ(json.at("schema"), "mmud.migration_report/3");
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"aging",
@@ -139,8 +191,10 @@ TEST(MigrationReportTest, JsonHasAllFieldsWithTheirTypes) {
                                             "memory_bytes",
                                             "metrics_address",
                                             "mmu",
+                                            "orders",
                                             "rounds",
                                             "schema",
+                                            "sent",
                                             "split",
                                             "start_dirty_log",
                                             "total_seconds",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,10 +17,13 @@
 #include "absl/time/time.h"
 #include "client/guest_comparison.h"
 #include "client/guest_copy.h"
+#include "client/heat_watch.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/operations_client.h"
 #include "client/mmu_client/owner_token.h"
+#include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/time_conversion.h"
+#include "client/send_order.h"
 #include "client/text/units.h"
 #include "google/longrunning/operations.pb.h"
 #include "google/protobuf/descriptor.h"
@@ -38,21 +42,29 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
 // Longer than any single step that needs a paused guest.
 constexpr absl::Duration kMaxPause = absl::Minutes(10);
 
+// An order that is older is made anew, but not so often that reading it takes
+// more than a tenth of the time.
+constexpr absl::Duration kMinHeatLifetime = absl::Milliseconds(400);
+constexpr int kHeatLifetimeInReads = 10;
+// The ager needs much less, unless the machine is overloaded.
+constexpr absl::Duration kMaxLearning = absl::Seconds(5);
+
 // Maximum contents in transit to the destination.
 constexpr int64_t kLinkBytes = 8 << 20;
 
 // Passes pages on and reports their number.
 class CountingSink final : public PageSink {
  public:
-  // `before_each` is called before pages are handed on; its error ends the
-  // read.
-  CountingSink(PageSink* next, int64_t total_bytes,
+  // `done_bytes` of `total_bytes` were passed on before. `before_each` is
+  // called before pages are handed on; its error ends the read.
+  CountingSink(PageSink* next, int64_t done_bytes, int64_t total_bytes,
                ControllerObserver* observer,
                std::function<absl::Status()> before_each)
       : next_(next),
         total_bytes_(total_bytes),
         observer_(observer),
-        before_each_(std::move(before_each)) {}
+        before_each_(std::move(before_each)),
+        done_bytes_(done_bytes) {}
 
   absl::Status OnData(int64_t gpa_bytes, absl::string_view data) override {
     if (absl::Status status = before_each_(); !status.ok()) return status;
@@ -78,7 +90,7 @@ class CountingSink final : public PageSink {
   const int64_t total_bytes_;
   ControllerObserver* const observer_;
   const std::function<absl::Status()> before_each_;
-  int64_t done_bytes_ = 0;
+  int64_t done_bytes_;
 };
 
 std::vector<GpaRange> RangesOf(const std::vector<SlotRange>& slots) {
@@ -110,7 +122,8 @@ ReferenceController::ReferenceController(Client* client,
       options_(std::move(options)),
       observer_(observer),
       vm_(absl::StrCat("vms/", options_.vm_id)),
-      reader_(&client->memory(), vm_, {}) {}
+      reader_(&client->memory(), vm_, {}),
+      heat_watch_(&client->aging(), vm_) {}
 
 absl::StatusOr<MigrationReport> ReferenceController::Run() {
   return RunSteps(
@@ -132,7 +145,10 @@ absl::StatusOr<MigrationReport> ReferenceController::RunSteps(
     const std::vector<Step>& steps) {
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
   for (const Step step : steps) {
-    if (absl::Status status = (this->*step)(); !status.ok()) return status;
+    if (absl::Status status = (this->*step)(); !status.ok()) {
+      heat_watch_.Stop().IgnoreError();  // the first error is more useful
+      return status;
+    }
   }
   report_.total_time = mmu::MonotonicTime::Now() - start;
   return report_;
@@ -157,6 +173,7 @@ absl::Status ReferenceController::FindGuest() {
   observer_->OnStep(absl::StrCat("finding ", vm_, " and its copy"));
   const absl::StatusOr<v1::Vm> guest = GetGuest();
   if (!guest.ok()) return guest.status();
+  StartHeatWatch();
   return SetGuest(*guest);
 }
 
@@ -172,6 +189,8 @@ absl::Status ReferenceController::SetGuest(const v1::Vm& guest) {
   if (!copy.ok()) return copy.status();
   copy_ = *std::move(copy);
   link_ = std::make_unique<PageQueue>(copy_.get(), kLinkBytes);
+  sent_.emplace(RangesOf(slots_));
+  report_.order = ToString(options_.order);
   report_.vm = vm_;
   report_.mmu = MmuName(guest);
   report_.trace = options_.trace_name;
@@ -215,15 +234,31 @@ absl::Status ReferenceController::StartProgram() {
   lab::v1::StartWorkloadRequest request;
   request.set_vm(vm_);
   lab::v1::Workload& workload = *request.mutable_workload();
+  if (options_.program.has_value()) {
+    workload = *options_.program;
+  } else {
+    workload.mutable_trace()->set_trace_name(options_.trace_name);
+  }
   workload.set_seed(options_.seed);
   workload.set_max_accesses_per_second(options_.accesses_per_second_per_vcpu);
-  workload.mutable_trace()->set_trace_name(options_.trace_name);
   // More repetitions than any run needs, since the workload is stopped.
-  workload.mutable_trace()->set_repeat_count(1'000'000);
+  if (workload.has_trace()) {
+    workload.mutable_trace()->set_repeat_count(1'000'000);
+  }
   const auto started = client_->workloads().StartWorkload(request);
   if (!started.ok()) return started.status();
   workload_ = started->workload().name();
+  StartHeatWatch();
   return absl::OkStatus();
+}
+
+void ReferenceController::StartHeatWatch() {
+  if (options_.order != SendOrder::kColdestFirst) return;
+  NoteHeatProblem(heat_watch_.Start());
+}
+
+void ReferenceController::NoteHeatProblem(const absl::Status& status) {
+  if (!status.ok()) report_.heat_problem = std::string(status.message());
 }
 
 absl::Status ReferenceController::Split() {
@@ -321,8 +356,7 @@ absl::Status ReferenceController::StartLog() {
   if (!response.ok()) return response.status();
   report_.start_cost = response->cost();
   SetLog(response->dirty_log(), request.owner_token());
-  // From here on young pages are those used during the migration.
-  return Age(v1::AGING_MODE_TEST_AND_CLEAR);
+  return StartAging();
 }
 
 absl::Status ReferenceController::TakeLog() {
@@ -368,13 +402,14 @@ absl::Status ReferenceController::AcquireLog(const std::string& log_id,
   const auto response = client_->dirty_log().AcquireDirtyLog(request);
   if (!response.ok()) return response.status();
   SetLog(response->dirty_log(), request.owner_token());
-  return Age(v1::AGING_MODE_TEST_AND_CLEAR);
+  return StartAging();
 }
 
 void ReferenceController::SetLog(const v1::DirtyLog& log,
                                  std::string owner_token) {
   owner_token_ = std::move(owner_token);
   renewed_ = mmu::MonotonicTime::Now();
+  log_started_ = renewed_;
   report_.log_id = log.log_id();
   report_.owner = log.owner();
   HarvesterOptions options;
@@ -414,7 +449,11 @@ absl::Status ReferenceController::CopyBaseline() {
   last_stall_ = FromProto(statistics->stalls().total());
   MigrationRound round;
   round.name = "baseline";
-  if (absl::Status status = HarvestRound(&round); !status.ok()) return status;
+  may_learn_ = options_.order == SendOrder::kColdestFirst;
+  if (absl::Status status = HarvestRound(options_.order, &round);
+      !status.ok()) {
+    return status;
+  }
   return FinishRound(start, &round);
 }
 
@@ -424,7 +463,8 @@ absl::Status ReferenceController::RunRounds() {
     const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
     MigrationRound round;
     round.name = absl::StrCat(number);
-    if (absl::Status status = HarvestRound(&round); !status.ok()) {
+    if (absl::Status status = HarvestRound(options_.order, &round);
+        !status.ok()) {
       return status;
     }
     if (absl::Status status = FinishRound(start, &round); !status.ok()) {
@@ -438,7 +478,7 @@ absl::Status ReferenceController::RunRounds() {
       break;
     }
   }
-  return Age(v1::AGING_MODE_TEST);
+  return FinishAging();
 }
 
 absl::Status ReferenceController::StopAndCopyRest() {
@@ -447,7 +487,11 @@ absl::Status ReferenceController::StopAndCopyRest() {
   if (absl::Status status = KeepPaused(); !status.ok()) return status;
   MigrationRound round;
   round.name = "final";
-  if (absl::Status status = HarvestRound(&round); !status.ok()) return status;
+  // The guest is stopped, so no page becomes dirty again, in whatever order.
+  if (absl::Status status = HarvestRound(SendOrder::kAscending, &round);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = harvester_->Acknowledge(); !status.ok()) {
     return status;
   }
@@ -455,6 +499,9 @@ absl::Status ReferenceController::StopAndCopyRest() {
   if (absl::Status status = FinishRound(start, &round); !status.ok()) {
     return status;
   }
+  report_.migration_time = mmu::MonotonicTime::Now() - log_started_;
+  report_.sent_page_count = sent_->sent_count();
+  report_.resent_page_count = sent_->resent_count();
   const absl::StatusOr<lab::v1::WorkloadStatistics> statistics = Statistics();
   if (!statistics.ok()) return statistics.status();
   const lab::v1::FaultCounts& faults = statistics->faults();
@@ -516,7 +563,7 @@ absl::Status ReferenceController::StopLog() {
 absl::Status ReferenceController::Compare() {
   observer_->OnStep("comparing guest memory with the copy, byte by byte");
   GuestComparison comparison(copy_.get(), slots_);
-  CountingSink sink(&comparison, report_.memory_bytes, observer_,
+  CountingSink sink(&comparison, 0, report_.memory_bytes, observer_,
                     [] { return absl::OkStatus(); });
   if (absl::Status status = reader_.Read(RangesOf(slots_), &sink).status();
       !status.ok()) {
@@ -530,35 +577,120 @@ absl::Status ReferenceController::Compare() {
   return absl::OkStatus();
 }
 
-absl::Status ReferenceController::Age(v1::AgingMode mode) {
+absl::Status ReferenceController::StartAging() {
+  aged_ = mmu::MonotonicTime::Now();
+  // The ager counts young pages already. To age them here as well would hide
+  // them from it.
+  if (options_.order == SendOrder::kColdestFirst) return absl::OkStatus();
+  return Age(v1::AGING_MODE_TEST_AND_CLEAR).status();
+}
+
+absl::Status ReferenceController::FinishAging() {
+  report_.young_since = mmu::MonotonicTime::Now() - aged_;
+  if (options_.order == SendOrder::kColdestFirst) {
+    const absl::StatusOr<YoungPages> pages =
+        heat_watch_.CountYoung(report_.young_since);
+    NoteHeatProblem(pages.status());
+    if (pages.ok()) {
+      report_.young_page_count = pages->young_count;
+      report_.old_page_count = pages->old_count;
+    }
+    NoteHeatProblem(heat_watch_.Stop());
+    return absl::OkStatus();
+  }
+  const auto response = Age(v1::AGING_MODE_TEST);
+  if (!response.ok()) return response.status();
+  report_.young_page_count = response->young_page_count();
+  report_.old_page_count = response->old_page_count();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::AgeRangeResponse> ReferenceController::Age(
+    v1::AgingMode mode) {
   v1::AgeRangeRequest request;
   request.set_vm(vm_);
   request.set_mode(mode);
   // Some MMUs age under mmu_lock, and would be left out otherwise.
   request.set_lock_mode(v1::AGING_LOCK_MODE_MAY_LOCK);
-  const auto response = client_->aging().AgeRange(request);
-  if (!response.ok()) return response.status();
-  if (mode == v1::AGING_MODE_TEST_AND_CLEAR) {
-    aged_ = mmu::MonotonicTime::Now();
-  } else {
-    report_.young_page_count = response->young_page_count();
-    report_.old_page_count = response->old_page_count();
-    report_.young_since = mmu::MonotonicTime::Now() - aged_;
-  }
-  return absl::OkStatus();
+  return client_->aging().AgeRange(request);
 }
 
-absl::Status ReferenceController::HarvestRound(MigrationRound* round) {
+absl::Status ReferenceController::HarvestRound(SendOrder order,
+                                               MigrationRound* round) {
   renewed_ = mmu::MonotonicTime::Now();
-  const absl::StatusOr<Harvest> harvest = harvester_->Run();
+  const absl::StatusOr<Harvest> harvest = harvester_->RunInPieces(
+      [this, order](int64_t epoch, const SlotBitmaps& left) {
+        return NextPieceOf(order, epoch, left);
+      },
+      [this, round](const std::vector<GpaRange>& ranges) {
+        return CopyPiece(ranges, round);
+      });
   if (!harvest.ok()) return harvest.status();
-  observer_->OnPages(ControllerObserver::Pages::kInFlight);
   round->epoch = harvest->epoch;
   round->acknowledged_page_count = harvest->acknowledged_page_count;
   round->harvest_time += harvest->seal_time + harvest->clear_time;
   round->resume_count += harvest->resume_count;
   AddCost(harvest->cost, &round->cost);
-  std::vector<GpaRange> ranges = harvest->Ranges();
+  return harvester_->Delivered(harvest->epoch);
+}
+
+HarvestPiece ReferenceController::NextPieceOf(SendOrder order, int64_t epoch,
+                                              const SlotBitmaps& left) {
+  const bool is_first = std::exchange(plan_epoch_, epoch) != epoch;
+  if (is_first) {
+    plan_.clear();
+    round_done_bytes_ = 0;
+    round_bytes_ = TotalBytes(unlogged_);
+    for (const auto& [slot, pages] : left) round_bytes_ += pages.size_bytes();
+  }
+  if (order == SendOrder::kAscending) return WholeHarvest(left);
+  if (order == SendOrder::kColdestFirst) {
+    if (!is_first) LearnHeat();
+    // A round may be long, so its order is made anew now and then.
+    if (mmu::MonotonicTime::Now() - heat_read_ > heat_lifetime_) {
+      ReadHeat();
+      plan_.clear();
+    }
+  }
+  if (plan_.empty()) {
+    PieceSizes sizes = options_.pieces;
+    // The first piece is small, since the order is hardly known.
+    if (may_learn_) sizes.share = std::numeric_limits<int64_t>::max();
+    plan_ = ColdestFirst(left, heat_, sizes);
+    std::reverse(plan_.begin(), plan_.end());
+  }
+  HarvestPiece piece = std::move(plan_.back());
+  plan_.pop_back();
+  return piece;
+}
+
+// A page whose translation is in a TLB looks old although it is in use: above
+// all, the whole of a huge mapping that was split, since no TLB was flushed for
+// the split. The clear of a piece flushes the TLBs. So this comes after the
+// first piece.
+void ReferenceController::LearnHeat() {
+  if (!std::exchange(may_learn_, false)) return;
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  NoteHeatProblem(heat_watch_.AwaitTwoGenerations(
+      std::min(kMaxLearning, options_.lease / 3)));
+  report_.learning_time = mmu::MonotonicTime::Now() - start;
+  ReadHeat();
+  plan_.clear();
+}
+
+void ReferenceController::ReadHeat() {
+  const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
+  absl::StatusOr<std::vector<MemoryHeat>> heat = heat_watch_.Read();
+  NoteHeatProblem(heat.status());
+  if (heat.ok()) heat_ = *std::move(heat);
+  heat_read_ = mmu::MonotonicTime::Now();
+  heat_lifetime_ =
+      std::max(kMinHeatLifetime, (heat_read_ - start) * kHeatLifetimeInReads);
+}
+
+absl::Status ReferenceController::CopyPiece(std::vector<GpaRange> ranges,
+                                            MigrationRound* round) {
+  observer_->OnPages(ControllerObserver::Pages::kInFlight);
   // Read-only memslots are not logged; they are copied once.
   ranges.insert(ranges.end(), unlogged_.begin(), unlogged_.end());
   std::sort(ranges.begin(), ranges.end(),
@@ -567,32 +699,33 @@ absl::Status ReferenceController::HarvestRound(MigrationRound* round) {
             });
   if (absl::Status status = Copy(ranges, round); !status.ok()) return status;
   unlogged_.clear();
+  round_done_bytes_ += TotalBytes(ranges);
   observer_->OnPages(ControllerObserver::Pages::kArrived);
-  return harvester_->Delivered(harvest->epoch);
+  return absl::OkStatus();
 }
 
 absl::Status ReferenceController::Copy(const std::vector<GpaRange>& ranges,
                                        MigrationRound* round) {
   if (ranges.empty()) return absl::OkStatus();
   const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-  CountingSink sink(link_.get(), TotalBytes(ranges), observer_,
+  CountingSink sink(link_.get(), round_done_bytes_,
+                    std::max(round_bytes_, TotalBytes(ranges)), observer_,
                     [this] { return RenewLease(); });
   const absl::StatusOr<ReadTotals> totals = reader_.Read(ranges, &sink);
   if (!totals.ok()) return totals.status();
+  sent_->Add(ranges);
   round->page_count += totals->page_count;
   round->zero_page_count += totals->zero_page_count;
   round->sent_bytes += totals->data_size_bytes;
   round->resume_count += totals->resume_count;
   round->transfer_time = TransferTime(round->sent_bytes);
   observer_->OnPages(ControllerObserver::Pages::kRead);
+  if (absl::Status status = link_->Flush(); !status.ok()) return status;
   if (options_.pacing == Pacing::kLink) {
-    if (absl::Status status =
-            Wait(round->transfer_time - (mmu::MonotonicTime::Now() - start));
-        !status.ok()) {
-      return status;
-    }
+    return Wait(TransferTime(totals->data_size_bytes) -
+                (mmu::MonotonicTime::Now() - start));
   }
-  return link_->Flush();
+  return absl::OkStatus();
 }
 
 absl::Status ReferenceController::FinishRound(mmu::MonotonicTime start,

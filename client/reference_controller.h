@@ -4,13 +4,15 @@
 // buffer or a file:
 //
 //   1. make the guest, let it write to all its memory, run a real program in it
-//   2. split huge mappings, throttled, so that single pages can be logged
-//   3. switch the dirty log on, with every page dirty, as its owner
-//   4. baseline: the first harvest, which is all of memory
-//   5. rounds: seal, read, clear, copy, acknowledge, until the dirty pages can
-//      be copied within the downtime
-//   6. stop the guest, last round, switch the log off
-//   7. compare all of guest memory with the copy, byte by byte
+//   2. switch the VM's ager on, to learn which memory is hot
+//   3. split huge mappings, throttled, so that single pages can be logged
+//   4. switch the dirty log on, with every page dirty, as its owner
+//   5. baseline: the first harvest, which is all of memory
+//   6. rounds: seal, read, clear, copy, acknowledge, until the dirty pages can
+//      be copied within the downtime. Within a round cold memory is cleared and
+//      copied first, since a page that is written after its clear is sent again
+//   7. stop the guest, last round, switch the log off
+//   8. compare all of guest memory with the copy, byte by byte
 //
 // No page is lost. A page is copied after it was cleared, so a write that the
 // copy missed makes the page dirty again. A page is acknowledged after its copy
@@ -24,7 +26,8 @@
 //   1. open the destination, which the dead controller no longer holds open
 //   2. acquire the log, if a token at the destination owns it. The takeover
 //      seals the in-flight pages again
-//   3. rounds, and so on as above
+//   3. rounds, and so on as above. They do not wait until the ager has learnt
+//      something; the dead controller has left it on
 
 #ifndef CLIENT_REFERENCE_CONTROLLER_H_
 #define CLIENT_REFERENCE_CONTROLLER_H_
@@ -39,12 +42,15 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "client/guest_copy.h"
+#include "client/heat_watch.h"
 #include "client/migration_report.h"
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/harvester.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/page_reader.h"
 #include "client/page_queue.h"
+#include "client/send_order.h"
+#include "client/sent_pages.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/lab/v1/workload_service.pb.h"
@@ -81,9 +87,17 @@ struct ControllerOptions {
   std::string trace_name;
   int64_t accesses_per_second_per_vcpu = 0;
   int64_t seed = 1;
+  // If set, the guest runs this instead, and `trace_name` is its name in the
+  // report. Its rate and its seed are as above.
+  absl::optional<lab::v1::Workload> program;
 
   // Distance between the writes that fill the memory beforehand.
   int64_t populate_stride_bytes = 64 << 10;
+
+  // The order of the pages in each round but the last one, in which the guest
+  // is stopped.
+  SendOrder order = SendOrder::kColdestFirst;
+  PieceSizes pieces;
 
   SplitWhen split = SplitWhen::kAhead;
   v1::Throttle split_throttle;
@@ -104,7 +118,7 @@ class ControllerObserver {
   // Progress of the step, 0 to 1.
   virtual void OnProgress(double /*share*/, const std::string& /*words*/) {}
   virtual void OnRound(const MigrationRound& /*round*/) {}
-  // Present page counts of the running round.
+  // The pages of a piece of the running round reach the next state.
   enum class Pages {
     kInFlight,  // cleared, not read yet
     kRead,      // read, not at the destination yet
@@ -160,8 +174,15 @@ class ReferenceController {
   absl::Status KeepPaused();
   absl::Status StopLog();
   absl::Status Compare();
+  // From StartAging to FinishAging the report's young pages are counted.
+  absl::Status StartAging();
+  absl::Status FinishAging();
   // Ages all memory. `mode` as in AgeRangeRequest.
-  absl::Status Age(v1::AgingMode mode);
+  absl::StatusOr<v1::AgeRangeResponse> Age(v1::AgingMode mode);
+  // Switches the ager on. Without the ager the order is not known, but a
+  // migration does not fail because of this; the report says so.
+  void StartHeatWatch();
+  void NoteHeatProblem(const absl::Status& status);
 
   // Opens the destination for a guest.
   absl::Status SetGuest(const v1::Vm& guest);
@@ -174,7 +195,14 @@ class ReferenceController {
   absl::Status Wait(absl::Duration duration);
 
   // Seals, clears and copies every slot once.
-  absl::Status HarvestRound(MigrationRound* round);
+  absl::Status HarvestRound(SendOrder order, MigrationRound* round);
+  HarvestPiece NextPieceOf(SendOrder order, int64_t epoch,
+                           const SlotBitmaps& left);
+  // Waits, in the first round, until the ager has learnt which memory is hot.
+  void LearnHeat();
+  void ReadHeat();
+  // Copies a piece that was cleared.
+  absl::Status CopyPiece(std::vector<GpaRange> ranges, MigrationRound* round);
   // Copies `ranges`, counts them and waits as long as the link would take.
   // Afterwards they are at the destination.
   absl::Status Copy(const std::vector<GpaRange>& ranges, MigrationRound* round);
@@ -198,10 +226,21 @@ class ReferenceController {
       harvester_;  // set once this controller owns the log
   mmu::MonotonicTime renewed_;
   PageReader reader_;
-  std::string workload_;  // name; "" before the workload is started
+  HeatWatch heat_watch_;
+  std::vector<MemoryHeat> heat_;  // as it was read last
+  mmu::MonotonicTime heat_read_;
+  absl::Duration heat_lifetime_;
+  bool may_learn_ = false;
+  std::vector<HarvestPiece> plan_;  // pieces of plan_epoch_, the next one last
+  int64_t plan_epoch_ = 0;
+  absl::optional<SentPages> sent_;
+  int64_t round_bytes_ = 0;       // memory that the running round copies
+  int64_t round_done_bytes_ = 0;  // of it, by earlier pieces
+  std::string workload_;          // name; "" before the workload is started
   absl::Duration last_stall_;
   absl::optional<google::protobuf::Timestamp> paused_since_;
   mmu::MonotonicTime aged_;
+  mmu::MonotonicTime log_started_;
   bool created_ = false;
   MigrationReport report_;
 };

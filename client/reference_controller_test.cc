@@ -35,8 +35,12 @@
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/fake_guest.h"
 #include "client/mmu_client/owner_token.h"
+#include "client/mmu_client/page_bitmap.h"
+#include "client/send_order.h"
+#include "grpcpp/support/status.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmud/v1/dirty_log_service.pb.h"
 #include "mmud/v1/error_reasons.pb.h"
 
 namespace mmud::client {
@@ -159,7 +163,7 @@ TEST_F(ReferenceControllerTest, NextOneFinishesWhatTwoHundredKillsLeft) {
     // before it was killed.
     const std::string& point = points[killed % 4];
     const mmu::MonotonicTime start = mmu::MonotonicTime::Now();
-    const pid_t pid = Start(point, static_cast<int>(1 + Random(4)));
+    const pid_t pid = Start(point, static_cast<int>(1 + Random(12)));
     if (point == kNever) {
       absl::SleepFor(whole * (static_cast<double>(Random(900)) / 1000));
       kill(pid, SIGKILL);
@@ -318,6 +322,106 @@ TEST_F(ReferenceControllerTest, TokensOfALogThatIsStoppedAreDropped) {
   const absl::StatusOr<MigrationReport> report = controller.TakeOver();
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(std::filesystem::file_size(destination_ + ".token"), 0u);
+}
+
+ControllerOptions OptionsOf(SendOrder order) {
+  ControllerOptions options;
+  options.vm_id = "fake";
+  options.pacing = Pacing::kNone;
+  options.order = order;
+  options.pieces = {.share = 16, .min_pages = 64};
+  return options;
+}
+
+// The pages of the first slot that were cleared in `epoch`, in the order of the
+// clears.
+std::vector<int64_t> ClearedIn(
+    int64_t epoch, const std::vector<v1::ClearDirtyLogRequest>& all) {
+  std::vector<int64_t> pages;
+  for (const v1::ClearDirtyLogRequest& clear : all) {
+    if (clear.epoch() != epoch || clear.pages().slot() != FakeGuest::kSlot) {
+      continue;
+    }
+    PageBitmap bitmap(
+        {clear.pages().start_gpa_bytes(), clear.pages().size_bytes()});
+    EXPECT_TRUE(bitmap.AddBitmap(bitmap.range(), clear.pages().bitmap()).ok());
+    for (const GpaRange& range : bitmap.Ranges()) {
+      for (int64_t gpa = range.gpa_bytes; gpa < range.end_bytes();
+           gpa += kPageBytes) {
+        pages.push_back((gpa - FakeGuest::kGpa) / kPageBytes);
+      }
+    }
+  }
+  return pages;
+}
+
+TEST_F(ReferenceControllerTest, HotMemoryIsClearedLast) {
+  constexpr int64_t kHot = 128;
+  guest_.SetHot({FakeGuest::kGpa, kHot * kPageBytes});
+  const std::unique_ptr<Client> client = guest_.NewClient();
+  ControllerObserver observer;
+  ReferenceController controller(
+      client.get(), OptionsOf(SendOrder::kColdestFirst), &observer);
+  const absl::StatusOr<MigrationReport> report = controller.TakeOver();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->equal);
+  EXPECT_EQ(report->order, "coldest-first");
+  EXPECT_EQ(report->heat_problem, "");
+  EXPECT_EQ(report->young_page_count, kHot);
+  std::vector<int64_t> pages =
+      ClearedIn(report->rounds[0].epoch, guest_.clears());
+  ASSERT_EQ(static_cast<int64_t>(pages.size()), kPages);
+  EXPECT_EQ(pages[0], kHot);
+  // The last pieces have the hot pages and nothing else.
+  std::sort(pages.end() - kHot, pages.end());
+  EXPECT_EQ(pages[kPages - kHot], 0);
+  EXPECT_EQ(pages[kPages - 1], kHot - 1);
+  // The ager is as it was before.
+  EXPECT_FALSE(guest_.ager().enabled());
+}
+
+TEST_F(ReferenceControllerTest, HotPagesAreSentAgainLessOftenIfTheyComeLast) {
+  constexpr int64_t kHot = 128;
+  guest_.SetHot({FakeGuest::kGpa, kHot * kPageBytes});
+  guest_.OnCall([this] {
+    for (int i = 0; i < 20; ++i) guest_.Write(Random(kHot));
+  });
+  const std::unique_ptr<Client> client = guest_.NewClient();
+  ControllerObserver observer;
+  std::vector<int64_t> resent;
+  for (const SendOrder order :
+       {SendOrder::kAscending, SendOrder::kAscendingPieces,
+        SendOrder::kColdestFirst}) {
+    ControllerOptions options = OptionsOf(order);
+    options.min_rounds = 1;
+    options.max_rounds = 1;
+    ReferenceController controller(client.get(), options, &observer);
+    const absl::StatusOr<MigrationReport> report = controller.TakeOver();
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_TRUE(report->equal);
+    int64_t sent = 0;
+    for (const MigrationRound& round : report->rounds) {
+      sent += round.page_count;
+    }
+    EXPECT_EQ(report->sent_page_count, sent);
+    EXPECT_EQ(report->resent_page_count, sent - kPages - kOtherPages);
+    resent.push_back(report->resent_page_count);
+    guest_.Resume();
+  }
+  EXPECT_LT(resent[2], resent[1]);
+}
+
+TEST_F(ReferenceControllerTest, WithoutAnAgerTheMigrationSucceedsAndSaysSo) {
+  guest_.BreakAging(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "no ager"));
+  const std::unique_ptr<Client> client = guest_.NewClient();
+  ControllerObserver observer;
+  ReferenceController controller(
+      client.get(), OptionsOf(SendOrder::kColdestFirst), &observer);
+  const absl::StatusOr<MigrationReport> report = controller.TakeOver();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->equal);
+  EXPECT_TRUE(absl::StrContains(report->heat_problem, "no ager"))
+      << report->heat_problem;
 }
 
 // Takes over the log while another controller copies.

@@ -554,6 +554,70 @@ grpc::Status FakeGuest::AgeRange(grpc::ServerContext*,
   return grpc::Status::OK;
 }
 
+void FakeGuest::SetHot(GpaRange pages) {
+  absl::MutexLock lock(&mutex_);
+  hot_ = pages;
+}
+
+void FakeGuest::BreakAging(grpc::Status status) {
+  absl::MutexLock lock(&mutex_);
+  aging_status_ = std::move(status);
+}
+
+v1::AgerSettings FakeGuest::ager() const {
+  absl::MutexLock lock(&mutex_);
+  return ager_;
+}
+
+grpc::Status FakeGuest::GetAger(grpc::ServerContext*, const v1::GetAgerRequest*,
+                                v1::GetAgerResponse* response) {
+  absl::MutexLock lock(&mutex_);
+  *response->mutable_ager()->mutable_settings() = ager_;
+  return aging_status_;
+}
+
+grpc::Status FakeGuest::UpdateAger(grpc::ServerContext*,
+                                   const v1::UpdateAgerRequest* request,
+                                   v1::UpdateAgerResponse* response) {
+  absl::MutexLock lock(&mutex_);
+  if (aging_status_.ok()) ager_.MergeFrom(request->settings());
+  *response->mutable_ager()->mutable_settings() = ager_;
+  return aging_status_;
+}
+
+grpc::Status FakeGuest::GetWorkingSet(grpc::ServerContext*,
+                                      const v1::GetWorkingSetRequest*,
+                                      v1::GetWorkingSetResponse* response) {
+  absl::MutexLock lock(&mutex_);
+  if (!aging_status_.ok()) return aging_status_;
+  if (hot_.size_bytes == 0)
+    return Refused(grpc::StatusCode::FAILED_PRECONDITION, v1::NO_GENERATION);
+  v1::WorkingSet& working_set = *response->mutable_working_set();
+  working_set.add_generations()->set_sequence(1);
+  working_set.add_bins()->set_page_count(hot_.size_bytes / kPageBytes);
+  working_set.add_windows()->set_size_bytes(hot_.size_bytes);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeGuest::ListHotRanges(grpc::ServerContext*,
+                                      const v1::ListHotRangesRequest* request,
+                                      v1::ListHotRangesResponse* response) {
+  absl::MutexLock lock(&mutex_);
+  if (!aging_status_.ok()) return aging_status_;
+  if (hot_.size_bytes == 0)
+    return Refused(grpc::StatusCode::FAILED_PRECONDITION, v1::NO_GENERATION);
+  // The token's length is the number of the page.
+  const auto number = static_cast<int64_t>(request->page_token().size());
+  v1::HotRange& range = *response->add_ranges();
+  range.mutable_extent()->set_gpa_bytes(hot_.gpa_bytes + number * kPageBytes);
+  range.mutable_extent()->set_size_bytes(kPageBytes);
+  range.set_generation(1);
+  if ((number + 1) * kPageBytes < hot_.size_bytes) {
+    response->set_next_page_token(std::string(number + 1, 'x'));
+  }
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeGuest::ReadPages(
     grpc::ServerContext*, const v1::ReadPagesRequest* request,
     grpc::ServerWriter<v1::ReadPagesResponse>* writer) {

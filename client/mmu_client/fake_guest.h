@@ -23,6 +23,7 @@
 #include "client/mmu_client/client.h"
 #include "client/mmu_client/fake_dirty_log.h"
 #include "client/mmu_client/fake_refusal.h"
+#include "client/mmu_client/page_bitmap.h"
 #include "grpcpp/server.h"
 #include "grpcpp/support/status.h"
 #include "mmud/v1/aging_service.grpc.pb.h"
@@ -117,6 +118,13 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   void RemoveVm();
   // Ends the pause of the vCPUs.
   void Resume();
+  // From now on the working set has one generation, which found these pages
+  // young.
+  void SetHot(GpaRange pages);
+  // Calls of AgingService fail with this error; OK: they do not.
+  void BreakAging(grpc::Status status);
+  // The settings of the ager.
+  v1::AgerSettings ager() const;
 
   std::string MemoryCopy() const;
   int64_t open_page_count() const;
@@ -171,6 +179,19 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   grpc::Status AgeRange(grpc::ServerContext* context,
                         const v1::AgeRangeRequest* request,
                         v1::AgeRangeResponse* response) override;
+  grpc::Status GetAger(grpc::ServerContext* context,
+                       const v1::GetAgerRequest* request,
+                       v1::GetAgerResponse* response) override;
+  grpc::Status UpdateAger(grpc::ServerContext* context,
+                          const v1::UpdateAgerRequest* request,
+                          v1::UpdateAgerResponse* response) override;
+  grpc::Status GetWorkingSet(grpc::ServerContext* context,
+                             const v1::GetWorkingSetRequest* request,
+                             v1::GetWorkingSetResponse* response) override;
+  // One page of 4 KiB in each answer.
+  grpc::Status ListHotRanges(grpc::ServerContext* context,
+                             const v1::ListHotRangesRequest* request,
+                             v1::ListHotRangesResponse* response) override;
   grpc::Status ReadPages(
       grpc::ServerContext* context, const v1::ReadPagesRequest* request,
       grpc::ServerWriter<v1::ReadPagesResponse>* writer) override;
@@ -191,6 +212,9 @@ class FakeGuest final : public v1::DirtyLogService::Service,
   FakeDirtyLog log_ ABSL_GUARDED_BY(mutex_);
   bool is_paused_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t stamp_ ABSL_GUARDED_BY(mutex_) = 0;
+  GpaRange hot_ ABSL_GUARDED_BY(mutex_);
+  grpc::Status aging_status_ ABSL_GUARDED_BY(mutex_);
+  v1::AgerSettings ager_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> answers_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamFault> log_faults_ ABSL_GUARDED_BY(mutex_);
   std::deque<StreamFault> page_faults_ ABSL_GUARDED_BY(mutex_);

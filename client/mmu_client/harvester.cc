@@ -67,6 +67,41 @@ v1::DirtyLogPosition ResumeAt(const GpaRange& slot, v1::DirtyLogPosition next) {
   return next;
 }
 
+// The pages of all slots, ascending by address.
+std::vector<GpaRange> RangesOf(const SlotBitmaps& pages) {
+  std::vector<GpaRange> ranges;
+  for (const auto& [slot, bitmap] : pages) {
+    const std::vector<GpaRange> more = bitmap.Ranges();
+    ranges.insert(ranges.end(), more.begin(), more.end());
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const GpaRange& a, const GpaRange& b) {
+              return a.gpa_bytes < b.gpa_bytes;
+            });
+  return ranges;
+}
+
+bool IsEmpty(const SlotBitmaps& pages) {
+  for (const auto& [slot, bitmap] : pages) {
+    if (!bitmap.empty()) return false;
+  }
+  return true;
+}
+
+// The pages of `piece`, all of which are in slots of `left`.
+absl::StatusOr<SlotBitmaps> BitmapsOf(const HarvestPiece& piece,
+                                      const SlotBitmaps& left) {
+  SlotBitmaps pages;
+  for (const auto& [slot, ranges] : piece) {
+    PageBitmap& bitmap =
+        pages.try_emplace(slot, left.at(slot).range()).first->second;
+    for (const GpaRange& range : ranges) {
+      if (absl::Status status = bitmap.Add(range); !status.ok()) return status;
+    }
+  }
+  return pages;
+}
+
 }  // namespace
 
 void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum) {
@@ -88,17 +123,12 @@ int64_t Harvest::page_count() const {
   return count;
 }
 
-std::vector<GpaRange> Harvest::Ranges() const {
-  std::vector<GpaRange> ranges;
-  for (const auto& [slot, bitmap] : pages) {
-    const std::vector<GpaRange> more = bitmap.Ranges();
-    ranges.insert(ranges.end(), more.begin(), more.end());
-  }
-  std::sort(ranges.begin(), ranges.end(),
-            [](const GpaRange& a, const GpaRange& b) {
-              return a.gpa_bytes < b.gpa_bytes;
-            });
-  return ranges;
+std::vector<GpaRange> Harvest::Ranges() const { return RangesOf(pages); }
+
+HarvestPiece WholeHarvest(const SlotBitmaps& pages) {
+  HarvestPiece all;
+  for (const auto& [slot, bitmap] : pages) all[slot] = bitmap.Ranges();
+  return all;
 }
 
 Harvester::Harvester(DirtyLogClient* client, std::string vm,
@@ -110,19 +140,33 @@ Harvester::Harvester(DirtyLogClient* client, std::string vm,
       log_id_(options_.log_id) {}
 
 absl::StatusOr<Harvest> Harvester::Run() {
+  return RunInPieces(
+      [](int64_t, const SlotBitmaps& left) { return WholeHarvest(left); },
+      [](const std::vector<GpaRange>&) { return absl::OkStatus(); });
+}
+
+absl::StatusOr<Harvest> Harvester::RunInPieces(const NextPiece& next,
+                                               const CopyPiece& copy) {
   Harvest harvest;
+  harvest.oldest_epoch = kNone;
+  // An error of `copy` is not one of this log, whatever its code is.
+  absl::Status copied;
+  const CopyPiece copy_once = [&](const std::vector<GpaRange>& ranges) {
+    copied = copy(ranges);
+    return copied;
+  };
   if (absl::Status status = RepeatClear(&harvest); !status.ok()) return status;
   while (true) {
-    const int64_t owed_before = owed_from_;
     absl::Status status = Seal(&harvest);
     if (!status.ok()) return status;
     SlotBitmaps received;
     status = Receive(&harvest, &received);
-    if (status.ok()) status = Clear(received, &harvest);
-    // With too many epochs in flight no page can be cleared, so their pages
-    // that were not yet returned are copied and acknowledged first.
-    if (status.ok() || (NeedsAcknowledgement(status) && !owed_.empty())) {
-      HandOut(received, owed_before, &harvest);
+    if (status.ok()) {
+      status = TakePieces(received, next, copy_once, &harvest);
+      if (!copied.ok()) return copied;
+    }
+    if (status.ok()) {
+      Finish(&harvest);
       return harvest;
     }
     if (!IsOvertaken(status) ||
@@ -133,22 +177,77 @@ absl::StatusOr<Harvest> Harvester::Run() {
   }
 }
 
-void Harvester::HandOut(const SlotBitmaps& received, int64_t owed_before,
-                        Harvest* harvest) {
-  harvest->pages.clear();
+absl::Status Harvester::TakePieces(const SlotBitmaps& received,
+                                   const NextPiece& next, const CopyPiece& copy,
+                                   Harvest* harvest) {
   for (const auto& [slot, pages] : received) {
-    const auto owed = owed_.find(slot);
+    harvest->pages.try_emplace(slot, pages.range());
+  }
+  SlotBitmaps left = received;
+  bool is_first = true;
+  while (true) {
+    SlotBitmaps pages;
+    if (!IsEmpty(left)) {
+      const absl::StatusOr<SlotBitmaps> piece =
+          BitmapsOf(next(harvest->epoch, left), left);
+      if (!piece.ok()) return piece.status();
+      pages = *piece;
+    }
+    // Owed pages are copied even if none is sealed.
+    if (IsEmpty(pages) && !is_first) return absl::OkStatus();
+    is_first = false;
+    absl::Status status = Clear(pages, harvest);
+    // With too many epochs in flight no page can be cleared, so their pages
+    // that were not yet returned are copied and acknowledged first.
+    const bool is_full = NeedsAcknowledgement(status) && !owed_.empty();
+    if (!status.ok() && !is_full) return status;
+    status = HandOutAndCopy(received, copy, harvest);
+    if (!status.ok() || is_full) return status;
+    for (const auto& [slot, bitmap] : pages) {
+      status = left.at(slot).Subtract(bitmap);
+      if (!status.ok()) return status;
+    }
+  }
+}
+
+absl::Status Harvester::HandOutAndCopy(const SlotBitmaps& received,
+                                       const CopyPiece& copy,
+                                       Harvest* harvest) {
+  const int64_t owed_from = owed_from_;
+  const SlotBitmaps pages = TakeOwed(received);
+  if (absl::Status status = copy(RangesOf(pages)); !status.ok()) {
+    for (const auto& [slot, bitmap] : pages) {
+      if (!bitmap.empty()) Owe(slot, bitmap, owed_from);
+    }
+    return status;
+  }
+  harvest->oldest_epoch = std::min(harvest->oldest_epoch, owed_from);
+  for (const auto& [slot, bitmap] : pages) {
+    PageBitmap& all = harvest->pages.try_emplace(slot, bitmap).first->second;
+    // A slot with another range was moved since: its earlier pages are not in
+    // flight any more.
+    if (!all.Merge(bitmap).ok()) all = bitmap;
+  }
+  return absl::OkStatus();
+}
+
+SlotBitmaps Harvester::TakeOwed(const SlotBitmaps& received) {
+  SlotBitmaps taken;
+  for (auto& [slot, pages] : owed_) {
+    const auto it = received.find(slot);
     // A slot with another range, or one that is not in the epoch, has no pages
     // in flight any more: it was moved or deleted.
-    if (owed != owed_.end() && owed->second.range() == pages.range()) {
-      harvest->pages.emplace(slot, std::move(owed->second));
-    } else {
-      harvest->pages.emplace(slot, pages.range());
+    if (it != received.end() && it->second.range() == pages.range()) {
+      taken.emplace(slot, std::move(pages));
     }
   }
   owed_.clear();
   owed_from_ = kNone;
-  harvest->oldest_epoch = std::min(owed_before, harvest->epoch);
+  return taken;
+}
+
+void Harvester::Finish(Harvest* harvest) {
+  harvest->oldest_epoch = std::min(harvest->oldest_epoch, harvest->epoch);
   if (harvest->oldest_epoch < harvest->epoch) {
     split_from_ = std::min(split_from_, harvest->oldest_epoch);
     split_until_ = harvest->epoch;
@@ -220,7 +319,7 @@ absl::StatusOr<v1::UndeliveredPages> Harvester::CountUndelivered() {
 void Harvester::Owe(int32_t slot, const PageBitmap& pages, int64_t epoch) {
   owed_from_ = std::min(owed_from_, epoch);
   const auto [it, is_new] = owed_.try_emplace(slot, pages);
-  // A slot with another range was moved since its earlier clear, see HandOut.
+  // A slot with another range was moved since its earlier clear, see TakeOwed.
   if (!is_new && !it->second.Merge(pages).ok()) it->second = pages;
 }
 

@@ -28,7 +28,9 @@
 //    attempt without an answer may have taken pages: this owner gives up, and
 //    the next owner gets these pages.
 //  - A copy fails. GiveBack makes its pages part of the next harvest. No
-//    earlier harvest can be acknowledged then.
+//    earlier harvest can be acknowledged then. If the copy of a piece fails,
+//    see RunInPieces, its pages are given back, and those of later pieces stay
+//    sealed.
 //  - This process dies. Pages that it did not acknowledge are in the log,
 //    sealed or in flight. The next owner acquires the log, which seals all of
 //    them again.
@@ -39,6 +41,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -110,6 +113,24 @@ struct Harvest {
   std::vector<GpaRange> Ranges() const;
 };
 
+// Pages of a harvest that are cleared together, by the id of their memslot. In
+// any order.
+using HarvestPiece = std::map<int32_t, std::vector<GpaRange>>;
+
+// All pages as one piece.
+HarvestPiece WholeHarvest(const SlotBitmaps& pages);
+
+// Chooses the next piece among the pages of `epoch` that are left. Called after
+// the seal of the epoch, while there are any. An empty piece ends the harvest;
+// the pages that are left stay sealed.
+using NextPiece =
+    std::function<HarvestPiece(int64_t epoch, const SlotBitmaps& left)>;
+
+// Copies pages that were cleared: ranges of all slots, ascending by address. OK
+// only if they are at the destination.
+using CopyPiece =
+    std::function<absl::Status(const std::vector<GpaRange>& ranges)>;
+
 // Adds the cost of one call to a sum.
 void AddCost(const v1::MmuCost& cost, v1::MmuCost* sum);
 
@@ -129,6 +150,16 @@ class Harvester {
   // streams are wrong again and again. ABORTED if other code sealed with this
   // token.
   absl::StatusOr<Harvest> Run();
+
+  // The same in pieces: after the seal, clears one piece of the epoch after the
+  // other and copies each before the next one is cleared. So pages of a later
+  // piece are cleared later, and have less time to become dirty again before
+  // the next seal. The first piece also has the pages that earlier harvests
+  // took and did not return; `copy` is called at least once, perhaps with no
+  // pages. An error of `copy` ends the harvest and is returned. The pages of
+  // the harvest have all been copied.
+  absl::StatusOr<Harvest> RunInPieces(const NextPiece& next,
+                                      const CopyPiece& copy);
 
   // Reports that the pages of all harvests up to `epoch` are at the
   // destination. The next seal, or Acknowledge, acknowledges them.
@@ -159,14 +190,20 @@ class Harvester {
   absl::Status MayGoOn() const;
   // Receives the harvest's epoch into `pages`.
   absl::Status Receive(Harvest* harvest, SlotBitmaps* pages);
-  // Clears `pages`, which are all pages of the harvest's epoch.
+  // Clears `pages` of the harvest's epoch.
   absl::Status Clear(const SlotBitmaps& pages, Harvest* harvest);
+  // Clears and copies the pieces of an epoch with the pages `received`.
+  absl::Status TakePieces(const SlotBitmaps& received, const NextPiece& next,
+                          const CopyPiece& copy, Harvest* harvest);
+  // Hands out the owed pages and copies them.
+  absl::Status HandOutAndCopy(const SlotBitmaps& received,
+                              const CopyPiece& copy, Harvest* harvest);
   // Sends `unanswered_`.
   absl::Status SendClear(Harvest* harvest);
-  // Moves the owed pages of the slots in `received` into the harvest.
-  // `owed_before` is the value of owed_from_ before the harvest's seal.
-  void HandOut(const SlotBitmaps& received, int64_t owed_before,
-               Harvest* harvest);
+  // Takes the owed pages of the slots in `received`. No page is owed then.
+  SlotBitmaps TakeOwed(const SlotBitmaps& received);
+  // Makes a harvest that ended well one that can be acknowledged.
+  void Finish(Harvest* harvest);
   // Adds pages that were cleared in `epoch` or later to owed_.
   void Owe(int32_t slot, const PageBitmap& pages, int64_t epoch);
 

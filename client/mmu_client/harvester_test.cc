@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "client/mmu_client/client.h"
+#include "client/mmu_client/dirty_log_stream.h"
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/fake_guest.h"
 #include "client/mmu_client/owner_token.h"
@@ -533,6 +534,137 @@ TEST_F(HarvesterTest, PagesGivenBackComeAgainAndAreNotAcknowledgedBefore) {
   ASSERT_TRUE(third.ok());
   EXPECT_EQ(third->page_count(), 0);
   EXPECT_EQ(third->acknowledged_page_count, 1);
+}
+
+// One page after the other, with the last page first.
+HarvestPiece LastPage(int64_t /*epoch*/, const SlotBitmaps& left) {
+  for (auto it = left.rbegin(); it != left.rend(); ++it) {
+    if (it->second.empty()) continue;
+    const GpaRange last = it->second.Ranges().back();
+    return {{it->first, {{last.end_bytes() - kPageBytes, kPageBytes}}}};
+  }
+  return {};
+}
+
+// The page of a piece of one page.
+int64_t PageOf(const std::vector<GpaRange>& ranges) {
+  return (ranges.at(0).gpa_bytes - FakeGuest::kGpa) / kPageBytes;
+}
+
+TEST_F(HarvesterTest, EachPieceIsClearedJustBeforeItIsCopied) {
+  Write({7, 8, 1000});
+  Harvester harvester = NewHarvester();
+  std::vector<int64_t> pages;
+  const auto harvest =
+      harvester.RunInPieces(LastPage, [&](const std::vector<GpaRange>& piece) {
+        pages.push_back(PageOf(piece));
+        const auto copied = static_cast<int64_t>(pages.size());
+        EXPECT_EQ(guest_.in_flight_page_count(), copied);
+        EXPECT_EQ(guest_.sealed_page_count(), 3 - copied);
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(harvest.ok()) << harvest.status();
+  EXPECT_EQ(pages, (std::vector<int64_t>{1000, 8, 7}));
+  EXPECT_EQ(PagesOf(*harvest), (std::vector<int64_t>{7, 8, 1000}));
+  EXPECT_EQ(harvest->clear_call_count, 3);
+  ASSERT_TRUE(harvester.Delivered(harvest->epoch).ok());
+  ASSERT_TRUE(harvester.Acknowledge().ok());
+  EXPECT_EQ(guest_.in_flight_page_count(), 0);
+}
+
+TEST_F(HarvesterTest, PageWrittenBeforeItsPieceIsClearedIsNotDirtyAgain) {
+  Write({7, 8});
+  Harvester harvester = NewHarvester();
+  int piece = 0;
+  const auto harvest =
+      harvester.RunInPieces(LastPage, [&](const std::vector<GpaRange>&) {
+        // Page 8 is cleared by now, and page 7 is not before the second piece.
+        if (++piece == 1) Write({7, 8});
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(harvest.ok()) << harvest.status();
+  const auto next = harvester.Run();
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(PagesOf(*next), (std::vector<int64_t>{8}));
+}
+
+TEST_F(HarvesterTest, PieceThatIsNotCopiedAndThoseAfterItComeAgain) {
+  Write({7, 8, 9});
+  Harvester harvester = NewHarvester();
+  int piece = 0;
+  const absl::Status status =
+      harvester
+          .RunInPieces(LastPage,
+                       [&](const std::vector<GpaRange>&) {
+                         return ++piece == 2 ? absl::AbortedError("no copy")
+                                             : absl::OkStatus();
+                       })
+          .status();
+  EXPECT_EQ(status.message(), "no copy");
+  // Page 9 was copied, page 8 was not, page 7 is still sealed.
+  EXPECT_EQ(guest_.in_flight_page_count(), 2);
+  EXPECT_EQ(guest_.sealed_page_count(), 1);
+  EXPECT_TRUE(absl::IsFailedPrecondition(harvester.Delivered(1)));
+  const auto harvest = harvester.Run();
+  ASSERT_TRUE(harvest.ok()) << harvest.status();
+  EXPECT_EQ(PagesOf(*harvest), (std::vector<int64_t>{7, 8}));
+  EXPECT_EQ(harvest->oldest_epoch, 1);
+  ASSERT_TRUE(harvester.Delivered(harvest->epoch).ok());
+  ASSERT_TRUE(harvester.Acknowledge().ok());
+  EXPECT_EQ(guest_.in_flight_page_count(), 0);
+}
+
+TEST_F(HarvesterTest, SlotMovedBetweenPiecesComesAgainAsAWhole) {
+  Write({7, 8, 1000});
+  Harvester harvester = NewHarvester();
+  std::vector<int64_t> pages;
+  const auto harvest =
+      harvester.RunInPieces(LastPage, [&](const std::vector<GpaRange>& piece) {
+        pages.push_back(PageOf(piece));
+        if (pages.size() == 2) guest_.MoveSlot();
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(harvest.ok()) << harvest.status();
+  EXPECT_EQ(harvest->restart_count, 1);
+  EXPECT_EQ(pages, (std::vector<int64_t>{1000, 8, 8, 7}));
+  EXPECT_EQ(harvest->oldest_epoch, 1);
+  ASSERT_TRUE(harvester.Delivered(harvest->epoch).ok());
+  ASSERT_TRUE(harvester.Acknowledge().ok());
+  EXPECT_EQ(guest_.in_flight_page_count(), 0);
+}
+
+TEST_F(HarvesterTest, PagesGivenBackAreInTheFirstPiece) {
+  Write({7});
+  Harvester harvester = NewHarvester();
+  const auto first = harvester.Run();
+  ASSERT_TRUE(first.ok());
+  harvester.GiveBack(*first);
+  std::vector<std::vector<GpaRange>> pieces;
+  const auto copy = [&](const std::vector<GpaRange>& piece) {
+    pieces.push_back(piece);
+    return absl::OkStatus();
+  };
+  // There is a first piece even if no page is sealed.
+  ASSERT_TRUE(harvester.RunInPieces(LastPage, copy).ok());
+  ASSERT_EQ(pieces.size(), 1u);
+  EXPECT_EQ(PageOf(pieces[0]), 7);
+}
+
+TEST_F(HarvesterTest, PagesThatNoPieceHasStaySealed) {
+  Write({7, 8});
+  Harvester harvester = NewHarvester();
+  const auto harvest = harvester.RunInPieces(
+      [](int64_t epoch, const SlotBitmaps& left) {
+        // Page 8 is first.
+        const HarvestPiece piece = LastPage(epoch, left);
+        return PageOf(piece.begin()->second) == 8 ? piece : HarvestPiece();
+      },
+      [](const std::vector<GpaRange>&) { return absl::OkStatus(); });
+  ASSERT_TRUE(harvest.ok()) << harvest.status();
+  EXPECT_EQ(PagesOf(*harvest), (std::vector<int64_t>{8}));
+  const auto next = harvester.Run();
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(PagesOf(*next), (std::vector<int64_t>{7}));
 }
 
 TEST_F(HarvesterTest, FourEpochsCanBeInFlightAndTheFifthAsksToAcknowledge) {

@@ -92,6 +92,18 @@ absl::Status PageBitmap::Merge(const PageBitmap& other) {
   return absl::OkStatus();
 }
 
+absl::Status PageBitmap::Subtract(const PageBitmap& other) {
+  if (other.range_ != range_) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "pages of [%#x, +%#x) cannot be removed from [%#x, +%#x)",
+        other.range_.gpa_bytes, other.range_.size_bytes, range_.gpa_bytes,
+        range_.size_bytes));
+  }
+  for (size_t i = 0; i < words_.size(); ++i) words_[i] &= ~other.words_[i];
+  page_count_ = static_cast<int64_t>(mmu::CountBits(words_));
+  return absl::OkStatus();
+}
+
 void PageBitmap::RemoveAll() {
   std::fill(words_.begin(), words_.end(), 0);
   page_count_ = 0;

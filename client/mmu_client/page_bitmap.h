@@ -58,6 +58,9 @@ class PageBitmap {
   // Adds every page of `other`. INVALID_ARGUMENT if it covers another range.
   absl::Status Merge(const PageBitmap& other);
 
+  // Removes every page of `other`. INVALID_ARGUMENT if it covers another range.
+  absl::Status Subtract(const PageBitmap& other);
+
   void RemoveAll();
 
   // The pages as ranges, ascending, not touching.

@@ -92,5 +92,17 @@ TEST(PageBitmapTest, AgreesWithASetOfPages) {
   }
 }
 
+TEST(PageBitmapTest, SubtractRemovesThePagesOfTheOther) {
+  const GpaRange range = {0, 200 * kPageBytes};
+  PageBitmap pages(range);
+  PageBitmap other(range);
+  ASSERT_TRUE(pages.Add({0, 100 * kPageBytes}).ok());
+  ASSERT_TRUE(other.Add({60 * kPageBytes, 80 * kPageBytes}).ok());
+  ASSERT_TRUE(pages.Subtract(other).ok());
+  EXPECT_EQ(pages.Ranges(), (std::vector<GpaRange>{{0, 60 * kPageBytes}}));
+  EXPECT_EQ(pages.page_count(), 60);
+  EXPECT_FALSE(pages.Subtract(PageBitmap({0, 64 * kPageBytes})).ok());
+}
+
 }  // namespace
 }  // namespace mmud::client

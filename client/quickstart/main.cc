@@ -23,8 +23,12 @@
 #include "client/guest_mmu.h"
 #include "client/migration_report.h"
 #include "client/mmu_client/client.h"
+#include "client/order_outcome.h"
 #include "client/quickstart/daemon_process.h"
+#include "client/quickstart/order_comparison.h"
+#include "client/quickstart/order_workloads.h"
 #include "client/reference_controller.h"
+#include "client/send_order.h"
 #include "client/text/error_text.h"
 #include "client/text/progress.h"
 #include "client/text/units.h"
@@ -33,6 +37,9 @@ namespace mmud::client {
 namespace {
 
 constexpr int64_t kGib = int64_t{1} << 30;
+
+// Memory of the short migrations that compare orders of sending.
+constexpr int64_t kComparedBytes = int64_t{128} << 20;
 
 // The number of the dirty mark that the daemon loses, among marks of pages that
 // were copied before. An early mark leaves a long time in which the guest may
@@ -52,6 +59,7 @@ struct Flags {
   ControllerOptions controller;
   int64_t split_pages_per_second = 400'000;
   bool no_pacing = false;
+  bool no_order_comparison = false;
   bool serve = false;
   std::string json;
   std::string inject;
@@ -207,6 +215,9 @@ void AddFlags(CLI::App& app, Flags* flags) {
                  "400000)");
   app.add_flag("--no-pacing", flags->no_pacing,
                "copy at full speed instead of the link's");
+  app.add_flag("--no-order-comparison", flags->no_order_comparison,
+               "leave out the short migrations that show what the order of "
+               "sending is worth");
   app.add_flag("--serve", flags->serve,
                "keep the daemon and the guest running afterwards");
   app.add_option("--json", flags->json, "file to write the report to");
@@ -239,7 +250,28 @@ int Fail(const absl::Status& status, const std::string& address) {
   return ExitCodeFor(status);
 }
 
+// Two short migrations with the same program. The guest of the long one is
+// paused meanwhile.
+absl::StatusOr<std::vector<OrderOutcome>> CompareOrders(const Flags& flags,
+                                                        Client* client,
+                                                        Narrator* narrator) {
+  const absl::StatusOr<OrderWorkload> workload =
+      TraceInItsPages(flags.trace_dir, flags.trace, kComparedBytes,
+                      flags.controller.vcpu_count);
+  if (!workload.ok()) return workload.status();
+  ControllerOptions options = ShortMigration(flags.controller, kComparedBytes);
+  options.vm_id += "-order";
+  narrator->OnStep("two short migrations, without and with the order");
+  ControllerObserver quiet;
+  return CompareOrders(client, options, *workload,
+                       {SendOrder::kAscending, SendOrder::kColdestFirst},
+                       &quiet);
+}
+
 int Run(Flags flags) {
+  // Most of this guest is zeros, and its program moves on to new pages: an
+  // order by heat would only cost time. The short migrations show its gain.
+  flags.controller.order = SendOrder::kAscending;
   // The daemon's trace directory is the folder of this file, which lies outside
   // of --trace-dir.
   const std::filesystem::path trace = flags.trace;
@@ -292,6 +324,17 @@ int Run(Flags flags) {
     return exit_code;
   }
   report->metrics_address = flags.metrics_address;
+  if (!flags.no_order_comparison && flags.inject.empty()) {
+    absl::StatusOr<std::vector<OrderOutcome>> orders =
+        CompareOrders(flags, client->get(), &narrator);
+    narrator.End();
+    if (orders.ok()) {
+      report->orders = *std::move(orders);
+    } else {
+      std::cerr << "note: orders were not compared: "
+                << orders.status().message() << "\n";
+    }
+  }
   std::cout << "\n" << ToText(*report) << std::flush;
   if (!flags.json.empty()) {
     std::ofstream file(flags.json);

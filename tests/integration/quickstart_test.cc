@@ -60,6 +60,24 @@ TEST_P(QuickstartTest, EndsWithEqualCopies) {
     }
   }
   EXPECT_EQ(rounds.back().value("name", ""), "final");
+
+  const Json& sent = report["sent"];
+  EXPECT_EQ(sent.value("order", ""), "ascending");
+  EXPECT_EQ(sent.value("heat_problem", "?"), "");
+  int64_t page_count = 0;
+  for (const Json& round : rounds) {
+    page_count += round.value("page_count", int64_t{0});
+  }
+  EXPECT_EQ(sent.value("page_count", int64_t{-1}), page_count);
+  // Each page was sent at least once.
+  EXPECT_EQ(sent.value("resent_page_count", int64_t{-1}),
+            page_count - 268435456 / kPageBytes);
+  ASSERT_EQ(report["orders"].size(), 2u);
+  EXPECT_EQ(report["orders"][0].value("order", ""), "ascending");
+  EXPECT_EQ(report["orders"][1].value("order", ""), "coldest-first");
+  for (const Json& outcome : report["orders"]) {
+    EXPECT_TRUE(outcome.value("equal", false)) << outcome;
+  }
   EXPECT_EQ(rounds.front().value("in_flight_page_count", int64_t{0}),
             268435456 / kPageBytes);
 }
