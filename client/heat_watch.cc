@@ -14,6 +14,7 @@
 #include "client/mmu_client/error_info.h"
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/time_conversion.h"
+#include "client/working_set/newest_ended.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/common.pb.h"
 #include "mmud/v1/error_reasons.pb.h"
@@ -92,10 +93,8 @@ absl::StatusOr<int64_t> HeatWatch::NewestEnded() {
   const auto answer = client_->GetWorkingSet(request);
   if (ReasonOf(answer.status()) == v1::NO_GENERATION) return 0;
   if (!answer.ok()) return answer.status();
-  for (const v1::Generation& generation : answer->working_set().generations()) {
-    if (generation.has_since_end()) return generation.sequence();
-  }
-  return 0;
+  const v1::Generation* newest = client::NewestEnded(answer->working_set());
+  return newest == nullptr ? 0 : newest->sequence();
 }
 
 absl::StatusOr<std::vector<MemoryHeat>> HeatWatch::Read() {

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "client/text/write_all.h"
 
 namespace mmud::client {
 
@@ -40,22 +40,12 @@ ReportFile::~ReportFile() {
 
 absl::Status ReportFile::Write(const std::string& report) {
   // A device cannot be truncated, and need not be.
-  if (ftruncate(fd_, 0) != 0 && errno != EINVAL) return CannotWrite();
-  size_t at = 0;
-  while (at < report.size()) {
-    const ssize_t count = write(fd_, report.data() + at, report.size() - at);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return CannotWrite();
-    at += static_cast<size_t>(count);
+  if (ftruncate(fd_, 0) != 0 && errno != EINVAL) {
+    return CannotWrite(path_);
   }
+  if (!WriteAll(fd_, report)) return CannotWrite(path_);
   written_ = true;
   return absl::OkStatus();
-}
-
-absl::Status ReportFile::CannotWrite() const {
-  return absl::DataLossError(
-      absl::StrCat("'", path_, "' cannot be written: ", std::strerror(errno),
-                   "; name a file on a disk with room for it"));
 }
 
 }  // namespace mmud::client

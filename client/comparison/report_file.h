@@ -37,8 +37,6 @@ class ReportFile {
   ReportFile(std::string path, int fd, Made made)
       : path_(std::move(path)), fd_(fd), made_(made) {}
 
-  absl::Status CannotWrite() const;
-
   const std::string path_;
   const int fd_;
   const Made made_;

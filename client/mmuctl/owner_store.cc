@@ -28,6 +28,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "client/mmuctl/owner_lock.h"
+#include "client/text/write_all.h"
 #include "nlohmann/json.hpp"
 
 namespace mmud::client {
@@ -362,14 +363,9 @@ absl::Status OwnerStore::SaveFile(const std::string& path,
   {
     const File file(mkostemp(temporary.data(), O_CLOEXEC));
     if (!file.ok()) return Failed("write", temporary);
-    size_t at = 0;
-    while (at < text.size()) {
-      const ssize_t written =
-          write(file.get(), text.data() + at, text.size() - at);
-      if (written < 0) return give_up(Failed("write", temporary));
-      at += static_cast<size_t>(written);
+    if (!WriteAll(file.get(), text) || fsync(file.get()) != 0) {
+      return give_up(Failed("write", temporary));
     }
-    if (fsync(file.get()) != 0) return give_up(Failed("write", temporary));
   }
   if (rename(temporary.c_str(), path.c_str()) != 0) {
     return give_up(Failed("replace", path));

@@ -16,6 +16,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "client/text/write_all.h"
 
 namespace mmud::client {
 namespace {
@@ -40,24 +41,6 @@ std::string FolderOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == path.npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-absl::Status CannotWrite(const std::string& path) {
-  return absl::DataLossError(
-      absl::StrCat("'", path, "' cannot be written: ", std::strerror(errno),
-                   "; name a file on a disk with room for it"));
-}
-
-// Returns whether everything was written; errno has the cause if not.
-bool WriteAll(int fd, const std::string& contents) {
-  size_t at = 0;
-  while (at < contents.size()) {
-    const ssize_t count = write(fd, contents.data() + at, contents.size() - at);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;
-    at += static_cast<size_t>(count);
-  }
-  return true;
 }
 
 // The rights of the file that is replaced, or else those of a new file.

@@ -15,6 +15,7 @@
 #include "client/mmu_client/time_conversion.h"
 #include "client/working_set/age_bins.h"
 #include "client/working_set/cells.h"
+#include "client/working_set/newest_ended.h"
 #include "client/working_set/picture.h"
 #include "mmud/v1/aging_service.pb.h"
 #include "mmud/v1/common.pb.h"
@@ -151,13 +152,6 @@ std::vector<std::string> SentencesFor(const v1::WorkingSet& working_set,
 }
 
 }  // namespace
-
-const v1::Generation* NewestEnded(const v1::WorkingSet& working_set) {
-  for (const v1::Generation& generation : working_set.generations()) {
-    if (generation.has_since_end()) return &generation;
-  }
-  return nullptr;
-}
 
 std::vector<std::string> CoverageOf(const v1::Generation& generation) {
   std::vector<std::string> sentences;

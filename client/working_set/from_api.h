@@ -21,10 +21,6 @@ namespace mmud::client {
 WorkingSetPicture PictureOf(const v1::WorkingSet& working_set, WallTime time,
                             int64_t wanted_cells);
 
-// The newest generation that has ended; null if none has. It lives as long as
-// `working_set` is not changed.
-const v1::Generation* NewestEnded(const v1::WorkingSet& working_set);
-
 // Sentences about what the generation did not find.
 std::vector<std::string> CoverageOf(const v1::Generation& generation);
 

@@ -7,7 +7,7 @@
 
 #include "client/mmu_client/page_bitmap.h"
 #include "client/mmu_client/time_conversion.h"
-#include "client/working_set/from_api.h"
+#include "client/working_set/newest_ended.h"
 #include "client/working_set/picture.h"
 #include "mmu_core/base/clock.h"
 #include "mmud/v1/aging_service.pb.h"
