@@ -16,8 +16,10 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/stats/labels.h"
+#include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/host_pages_test_util.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/jobs/generation_coverage.h"
 #include "mmu_core/vm/slots/host_notifier.h"
 #include "mmu_core/working_set/hot_ranges.h"
 #include "mmu_core/working_set/working_set.h"
@@ -159,6 +161,60 @@ TEST(GenerationScanTest, SlotsComeAndGo) {
               ElementsAre(2, kNeverYoung));
 }
 
+// What the scan found in the new slot went to the map of the old one.
+TEST(GenerationScanTest, ASlotInThePlaceOfAnotherMakesAGenerationIncomplete) {
+  const std::vector<MemslotConfig> slots = {Slot(0, 0, kMiB),
+                                            Slot(1, 8 * kGiB, kMiB)};
+  for (const bool replaced_before_its_piece : {true, false}) {
+    auto vm = MakeVmOf(MmuMode::kTdp, slots);
+    const auto scan = vm->BeginGeneration({}).value();
+    EXPECT_TRUE(scan->Next().ok());
+    const MemslotConfig& slot = slots[replaced_before_its_piece ? 1 : 0];
+    ASSERT_TRUE(vm->DeleteMemslot(slot.slot, Undelivered::kDiscard).ok());
+    ASSERT_TRUE(vm->SetMemslot(slot).ok());
+    EXPECT_TRUE(scan->Next().ok());
+    EXPECT_EQ(scan->coverage().incomplete, replaced_before_its_piece);
+  }
+}
+
+// Whichever allocation fails: no generation stays open, no turn is kept, and
+// the clears of others are told by the next generation.
+TEST(GenerationScanTest, WithoutMemoryAGenerationIsNotBegunOrItEnds) {
+  uint64_t not_begun = 0;
+  uint64_t broken_off = 0;
+  for (uint64_t n = 1;; ++n) {
+    auto vm = MakeVmOf(MmuMode::kTdp, {Slot(0, 0, kMiB)});
+    Use(*vm, 0);
+    Scan(*vm);
+    ASSERT_TRUE(vm->SetMemslot(Slot(1, 8 * kGiB, kMiB)).ok());
+    EXPECT_TRUE(
+        vm->Age(GfnRange::Of(Gfn(0), 1), AgeMode::kTestAndClear, nullptr).ok());
+    const Attempt attempt = FailOneAllocation(n, [&] {
+      const auto scan = vm->BeginGeneration({});
+      if (!scan.ok()) return scan.status();
+      while (!(*scan)->done()) {
+        if (absl::Status next = (*scan)->Next(); !next.ok()) return next;
+      }
+      return absl::OkStatus();
+    });
+    if (!attempt.failed) {
+      EXPECT_TRUE(attempt.status.ok());
+      break;
+    }
+    EXPECT_EQ(DetailOf(attempt.status).reason,
+              Reason::kResourceExhaustedMemory);
+    const auto set = vm->FindWorkingSet();
+    const uint64_t newest = set->View().newest;
+    const auto last = set->FindGeneration(newest);
+    ASSERT_TRUE(last->ended_at_nanos.has_value());
+    EXPECT_EQ(CoverageOf(last->totals).incomplete, newest == 2);
+    (newest == 1 ? not_begun : broken_off) += 1;
+    EXPECT_EQ(CoverageOf(Scan(*vm)).others_cleared, newest == 1);
+  }
+  EXPECT_GE(not_begun, 5u);
+  EXPECT_GE(broken_off, 1u);
+}
+
 TEST(GenerationScanTest, AClearOfSomebodyElseIsSaid) {
   auto vm = MakeVmOf(MmuMode::kTdp, {Slot(0, 0, kMiB)});
   const GfnRange all = GfnRange::Of(Gfn(0), kMiB / kPageSize);
@@ -202,12 +258,37 @@ TEST(GenerationScanTest, WhatIsForgottenBeginsAnew) {
   Use(*vm, 0);
   Scan(*vm);
   Scan(*vm);
-  const auto scan = vm->BeginGeneration({}).value();
   const auto reader = vm->FindWorkingSet();
   vm->ForgetWorkingSet();
   EXPECT_EQ(vm->FindWorkingSet(), nullptr);
+  EXPECT_EQ(reader->View().newest, 2u) << "is forgotten when its readers end";
+  Scan(*vm);
+  EXPECT_EQ(vm->FindWorkingSet()->View().newest, 1u);
+}
+
+// The scan leaves the Accessed bits alone that it did not reach: they belong to
+// the generations of the next working set.
+TEST(GenerationScanTest, AScanEndsWhenItsWorkingSetIsForgotten) {
+  auto vm =
+      MakeVmOf(MmuMode::kTdp, {Slot(0, 0, kMiB), Slot(1, 8 * kGiB, kMiB)});
+  Use(*vm, 8 * kGiB);
+  auto scan = vm->BeginGeneration({}).value();
   EXPECT_TRUE(scan->Next().ok());
-  EXPECT_EQ(reader->View().newest, 3u) << "is forgotten when its readers end";
+  EXPECT_FALSE(scan->forgotten());
+  vm->ForgetWorkingSet();
+  EXPECT_TRUE(scan->forgotten());
+  EXPECT_FALSE(scan->done());
+  EXPECT_EQ(DetailOf(vm->BeginGeneration({}).status()).reason,
+            Reason::kGenerationRunning)
+      << "it may be examining a piece";
+  EXPECT_TRUE(scan->Next().ok());
+  EXPECT_TRUE(scan->done());
+  EXPECT_TRUE(scan->coverage().incomplete);
+  EXPECT_EQ(scan->done_pages(), kMiB / kPageSize);
+  EXPECT_EQ(vm->FindWorkingSet(), nullptr);
+  scan.reset();
+  EXPECT_EQ(Scan(*vm).young_pages, 1u);
+  EXPECT_EQ(vm->FindWorkingSet()->View().newest, 1u);
 }
 
 TEST(GenerationScanTest, CoverageSurvivesItsFlags) {
@@ -283,6 +364,24 @@ TEST_F(LookAroundTest, EachPageHasItsTurn) {
     found += Scan(*vm_, kLookAround).young_pages;
   }
   EXPECT_EQ(found, 1u);
+}
+
+// The same for the short batches at the ends of slots, whatever their lengths:
+// 37 pages are as many as the step from one probed page to the next.
+TEST(ShortBatchTest, EachPageHasItsTurn) {
+  constexpr GenerationOptions kLookAround = {.scope = ScanScope::kLookAround};
+  for (const uint64_t pages : {1, 2, 32, 37, 63}) {
+    auto vm = MakeVmOf(MmuMode::kTdp, {Slot(0, 0, pages * kPageSize)});
+    for (uint64_t page = 0; page < pages; ++page) Use(*vm, page * kPageSize);
+    Scan(*vm);
+    const uint64_t used = pages - 1;
+    Use(*vm, used * kPageSize);
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < kLookAroundBatch; ++i) {
+      found += Scan(*vm, kLookAround).young_pages;
+    }
+    EXPECT_EQ(found, 1u) << pages << " pages";
+  }
 }
 
 class HugeLookAroundTest : public LookAroundTest {

@@ -10,12 +10,14 @@
 #include "absl/types/optional.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mmu_core/aging/aging.h"
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/testing/dirty_log.h"
 #include "mmu_core/testing/vm_builder.h"
+#include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/vm/jobs/split_job.h"
 
 namespace mmu::testing {
@@ -46,8 +48,8 @@ class SplitOrderTest : public ::testing::Test {
       Read(*vm_, block * kBlockBytes);
     }
   }
-  void MakeGeneration() {
-    const auto scan = vm_->BeginGeneration({}).value();
+  void MakeGeneration(const GenerationOptions& options = {}) {
+    const auto scan = vm_->BeginGeneration(options).value();
     while (!scan->done()) EXPECT_TRUE(scan->Next().ok());
   }
   // Blocks 6 and 7 are never used, 0 to 3 by the first generation, 4 and 5 by
@@ -127,20 +129,82 @@ TEST_F(SplitOrderTest, ColdBlocksAreLeftOut) {
   EXPECT_EQ(none->cold_pages, 0u);
   EXPECT_THAT(none->ranges,
               ElementsAre(Blocks(0, 4), Blocks(4, 2), Blocks(6, 2)));
-  // Everything was used before now.
+  const auto some = Order(SplitOrder::kAscending, absl::ZeroDuration());
+  EXPECT_EQ(some->cold_pages, 6 * kBlockPages);
+  EXPECT_THAT(some->ranges, ElementsAre(Blocks(4, 2)))
+      << "no generation found these blocks old";
+  MakeGeneration();
   const auto all = Order(SplitOrder::kAscending, absl::ZeroDuration());
   EXPECT_EQ(all->cold_pages, kBlocks * kBlockPages);
   EXPECT_THAT(all->ranges, IsEmpty());
-  // Everything that was found young before the last generation ended.
-  const auto now = MonotonicNanos();
-  const auto last = vm_->FindWorkingSet()->FindGeneration(2);
-  const absl::Duration since = absl::Nanoseconds(now - *last->ended_at_nanos);
-  const auto some = Order(SplitOrder::kAscending, since + absl::Seconds(1000));
-  EXPECT_EQ(some->cold_pages, 0u) << "tracking is younger than that";
+  EXPECT_EQ(Order(SplitOrder::kAscending, absl::Hours(1))->cold_pages, 0u)
+      << "nothing is known of that time";
+}
+
+// Memory is cold only if a generation has examined all of it and found it old.
+TEST_F(SplitOrderTest, WhatWasNotExaminedIsNotCold) {
+  const auto cold_blocks = [&] {
+    return Order(SplitOrder::kAscending, absl::ZeroDuration())->cold_pages /
+           kBlockPages;
+  };
+  {
+    const auto open = vm_->BeginGeneration({}).value();
+    EXPECT_EQ(cold_blocks(), 0u) << "the scan goes on";
+  }
+  EXPECT_EQ(cold_blocks(), 0u) << "the scan was broken off";
+  MakeGeneration({.scope = ScanScope::kLookAround});
+  EXPECT_EQ(cold_blocks(), 0u) << "the scan looked around";
+  MakeGeneration();
+  EXPECT_EQ(cold_blocks(), kBlocks);
+  Use({0});
+  MakeGeneration();
+  EXPECT_EQ(cold_blocks(), kBlocks - 1);
+  // Block 0 was young in the last whole generation. Whether it is old now, no
+  // other one knows.
+  MakeGeneration({.scope = ScanScope::kLookAround});
+  EXPECT_EQ(cold_blocks(), kBlocks - 1);
+}
+
+TEST_F(SplitOrderTest, WhatWasAskedOfNoMmuIsNotCold) {
+  VmConfig config;
+  config.mmu = MmuMode::kTdpShadow;
+  config.memslots = {Slot(0, 0, kBlocks * kBlockBytes)};
+  vm_ = MakeVmFrom(config);
+  MakeGeneration({.slow = SlowMmus::kSkip});
+  EXPECT_EQ(Order(SplitOrder::kAscending, absl::ZeroDuration())->cold_pages,
+            0u);
+  MakeGeneration({.fast_only = FastOnly::kNo});
+  EXPECT_EQ(Order(SplitOrder::kAscending, absl::ZeroDuration())->cold_pages,
+            kBlocks * kBlockPages);
+}
+
+// A slot that came after the last generation, also in the place of another.
+TEST_F(SplitOrderTest, MemoryThatNoGenerationHasSeenIsNotCold) {
+  MakeGeneration();
+  const GfnRange added = Blocks(2 * kBlocks, 1);
+  const auto cold_pages = [&](GfnRange range) {
+    return OrderForSplit(vm_->state(), {range}, SplitOrder::kAscending,
+                         absl::ZeroDuration())
+        ->cold_pages;
+  };
+  ASSERT_TRUE(
+      vm_->SetMemslot(Slot(1, added.start.value() * kPageSize, kBlockBytes))
+          .ok());
+  EXPECT_EQ(cold_pages(added), 0u);
+  MakeGeneration();
+  EXPECT_EQ(cold_pages(added), kBlockPages);
+  ASSERT_TRUE(vm_->DeleteMemslot(0, Undelivered::kDiscard).ok());
+  ASSERT_TRUE(vm_->SetMemslot(Slot(0, 0, kBlocks * kBlockBytes)).ok());
+  EXPECT_EQ(cold_pages(Blocks(0, kBlocks)), 0u);
+  // Its first generation was broken off: those before it say nothing of it.
+  { const auto broken_off = vm_->BeginGeneration({}).value(); }
+  EXPECT_EQ(cold_pages(Blocks(0, kBlocks)), 0u);
+  EXPECT_EQ(cold_pages(added), kBlockPages);
 }
 
 TEST_F(SplitOrderTest, AJobLeavesColdBlocksHuge) {
   Use({0, 1, 2, 3, 4, 5, 6, 7});
+  MakeGeneration();
   MakeGeneration();
   SplitRequest request;
   request.skip_if_cold_after = absl::ZeroDuration();

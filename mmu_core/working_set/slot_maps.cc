@@ -17,12 +17,11 @@ namespace mmu {
 namespace {
 
 // Null if `slot` has no map in `before`.
-std::shared_ptr<GenerationMap> FindMap(const SlotMaps& before,
-                                       const TrackedSlot& slot) {
+const SlotMap* FindMap(const SlotMaps& before, const TrackedSlot& slot) {
   for (const SlotMap& old : before) {
     if (old.slot.id == slot.id && old.slot.uid == slot.uid &&
         old.slot.range.pages() == slot.range.pages()) {
-      return old.map;
+      return &old;
     }
   }
   return nullptr;
@@ -31,15 +30,20 @@ std::shared_ptr<GenerationMap> FindMap(const SlotMaps& before,
 }  // namespace
 
 absl::optional<SlotMaps> MapsOfSlots(const SlotMaps& before,
-                                     absl::Span<const TrackedSlot> slots) {
+                                     absl::Span<const TrackedSlot> slots,
+                                     uint64_t next_generation) {
   SlotMaps maps;
   maps.reserve(slots.size());
   for (const TrackedSlot& slot : slots) {
     MMU_CHECK(!slot.range.empty());
-    std::shared_ptr<GenerationMap> map = FindMap(before, slot);
-    if (map == nullptr) map = GenerationMap::TryCreate(slot.range.pages());
+    if (const SlotMap* old = FindMap(before, slot); old != nullptr) {
+      maps.push_back({slot, old->map, old->first_generation});
+      continue;
+    }
+    std::shared_ptr<GenerationMap> map =
+        GenerationMap::TryCreate(slot.range.pages());
     if (map == nullptr) return absl::nullopt;
-    maps.push_back({slot, std::move(map)});
+    maps.push_back({slot, std::move(map), next_generation});
   }
   std::sort(maps.begin(), maps.end(), [](const SlotMap& a, const SlotMap& b) {
     return a.slot.range.start < b.slot.range.start;

@@ -22,11 +22,14 @@ struct TrackedSlot {
   // a slot moves.
   uint64_t uid = 0;
   GfnRange range;  // not empty, less than 2^31 pages
+
+  friend bool operator==(const TrackedSlot&, const TrackedSlot&) = default;
 };
 
 struct SlotMap {
   TrackedSlot slot;
   std::shared_ptr<GenerationMap> map;  // its page 0 is slot.range.start
+  uint64_t first_generation = 0;       // the first one that could be recorded
 };
 
 // Ascending by gfn; the ranges do not overlap.
@@ -35,9 +38,11 @@ using SlotMaps = std::vector<SlotMap>;
 // The maps of `slots`, whose ids are unique and whose ranges do not overlap. A
 // slot that has a map in `before`, with the same id, uid and number of pages,
 // keeps it, also if the slot has moved. Each other slot gets a new map, in
-// which no page was found young. Nothing if the host has no memory.
+// which no page was found young; `next_generation` is the first to be recorded
+// in it. Nothing if the host has no memory.
 absl::optional<SlotMaps> MapsOfSlots(const SlotMaps& before,
-                                     absl::Span<const TrackedSlot> slots);
+                                     absl::Span<const TrackedSlot> slots,
+                                     uint64_t next_generation);
 
 // Calls `fn` for each slot that overlaps `range`, in ascending order, with the
 // part of `range` that lies in the slot.

@@ -16,8 +16,8 @@ TrackedSlot Slot(uint32_t id, uint64_t uid, uint64_t start, uint64_t pages) {
 }
 
 SlotMaps Maps(const std::vector<TrackedSlot>& slots,
-              const SlotMaps& before = {}) {
-  return MapsOfSlots(before, slots).value();
+              const SlotMaps& before = {}, uint64_t next_generation = 1) {
+  return MapsOfSlots(before, slots, next_generation).value();
 }
 
 TEST(SlotMapsTest, MapsAreInTheOrderOfTheirGfns) {
@@ -35,6 +35,15 @@ TEST(SlotMapsTest, SlotKeepsItsMapAlsoWhenItMoves) {
   EXPECT_EQ(after[0].map, before[0].map);
   EXPECT_EQ(after[1].map, before[1].map);
   EXPECT_EQ(after[1].slot.range, GfnRange::Of(Gfn(700), 10));
+}
+
+TEST(SlotMapsTest, AMapKnowsItsFirstGeneration) {
+  const SlotMaps before = Maps({Slot(1, 1, 0, 10)}, {}, 3);
+  EXPECT_EQ(before[0].first_generation, 3u);
+  const SlotMaps after =
+      Maps({Slot(1, 1, 700, 10), Slot(2, 1, 710, 10)}, before, 5);
+  EXPECT_EQ(after[0].first_generation, 3u);
+  EXPECT_EQ(after[1].first_generation, 5u);
 }
 
 TEST(SlotMapsTest, AnotherSlotGetsAMapOfItsOwn) {

@@ -28,8 +28,8 @@ absl::Status WorkingSet::SyncSlots(absl::Span<const TrackedSlot> slots) {
   std::shared_ptr<const SlotMaps> dropped;
   MutexLock lock(mu_);
   std::shared_ptr<const SlotMaps> made;
-  const bool enough = TryWithMemory([&, &before = *slots_] {
-    absl::optional<SlotMaps> maps = MapsOfSlots(before, slots);
+  const bool enough = TryWithMemory([&, &before = *slots_, next = newest_ + 1] {
+    absl::optional<SlotMaps> maps = MapsOfSlots(before, slots, next);
     if (!maps.has_value()) return false;
     made = std::make_shared<const SlotMaps>(*std::move(maps));
     return true;

@@ -25,19 +25,22 @@ class TrackedWorkingSet {
     Turn& operator=(const Turn&) = delete;
 
     WorkingSet& working_set() const { return *working_set_; }
-    // Whether others have cleared Accessed bits since the previous turn began,
-    // or before the first. What they found young is missing in this turn's
-    // generation.
+    // WorkingSet::Begin of the turn's generation.
+    uint64_t BeginGeneration(int64_t now_nanos);
+    // Whether others have cleared Accessed bits since the previous generation
+    // began, or before the first. What they found young is missing in this
+    // turn's generation. REQUIRES: BeginGeneration was called.
     bool OthersCleared() const;
+    // Whether the working set was forgotten since the turn began.
+    bool IsForgotten() const;
 
    private:
     friend class TrackedWorkingSet;
-    Turn(TrackedWorkingSet& owner, std::shared_ptr<WorkingSet> working_set,
-         uint64_t clears_before);
+    Turn(TrackedWorkingSet& owner, std::shared_ptr<WorkingSet> working_set);
 
     TrackedWorkingSet& owner_;
     const std::shared_ptr<WorkingSet> working_set_;
-    const uint64_t clears_before_;
+    uint64_t clears_before_ = 0;
   };
 
   // Null if another turn lasts. Starts tracking if nothing is tracked yet. The
@@ -46,8 +49,9 @@ class TrackedWorkingSet {
 
   // Null if nothing is tracked.
   std::shared_ptr<const WorkingSet> Find() const ABSL_LOCKS_EXCLUDED(mu_);
-  // Stops tracking and frees its memory, as soon as the present turn and all
-  // readers have ended. The next generation is the first again.
+  // Stops tracking. The memory is freed as soon as the present turn and all
+  // readers have ended; the turn is told (IsForgotten), and while it lasts
+  // nobody takes another. The next generation is the first again.
   void Forget() ABSL_LOCKS_EXCLUDED(mu_);
 
   // To be called before each clear of Accessed bits that is not part of a turn.
@@ -57,10 +61,10 @@ class TrackedWorkingSet {
   mutable Mutex mu_;
   std::shared_ptr<WorkingSet> working_set_ ABSL_GUARDED_BY(mu_);
   bool has_turn_ ABSL_GUARDED_BY(mu_) = false;
-  // The number of clears when the last turn began.
-  uint64_t clears_at_turn_ ABSL_GUARDED_BY(mu_) = 0;
-  // Relaxed: a clear that goes on beside a turn may belong to it or to the
-  // next one.
+  // The number of clears when the newest generation began.
+  uint64_t clears_at_begin_ ABSL_GUARDED_BY(mu_) = 0;
+  // Relaxed: a clear that goes on while a generation begins may belong to it or
+  // to the one before.
   std::atomic<uint64_t> clears_ = 0;
 };
 

@@ -15,13 +15,13 @@
 #include "mmu_core/base/error.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
-#include "mmu_core/memory/memslot.h"
-#include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/stats/labels.h"
-#include "mmu_core/sync/rcu.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/sync/spin.h"
+#include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/vm/core/missing_slots.h"
 #include "mmu_core/vm/core/slot_ranges.h"
+#include "mmu_core/vm/core/tracked_slots.h"
+#include "mmu_core/vm/core/tracked_working_set.h"
 #include "mmu_core/vm/core/vm_core.h"
 #include "mmu_core/vm/jobs/age_range.h"
 #include "mmu_core/working_set/slot_maps.h"
@@ -29,26 +29,6 @@
 
 namespace mmu {
 namespace {
-
-// Of GenerationCoverage::ToFlags: four bits for each MMU, and then the others.
-constexpr uint32_t kAskedFlag = 1;
-constexpr uint32_t kSkippedFlag = 2;
-constexpr int kLockShift = 2;
-constexpr uint32_t kLockMask = 3;
-constexpr int kBitsPerMmu = 4;
-constexpr uint32_t kLookAroundFlag = 1u << 29;
-constexpr uint32_t kIncompleteFlag = 1u << 30;
-constexpr uint32_t kOthersClearedFlag = 1u << 31;
-
-std::vector<TrackedSlot> SlotsOf(const VmCore& vm) {
-  std::vector<TrackedSlot> slots;
-  RcuReadGuard rcu;
-  for (const auto& slot : vm.slots.Active(/*as_id=*/0).slots()) {
-    if (slot->invalid()) continue;
-    slots.push_back({slot->id, slot->uid, slot->range()});
-  }
-  return slots;
-}
 
 std::vector<GfnRange> RangesOf(const std::vector<TrackedSlot>& slots) {
   std::vector<GfnRange> ranges;
@@ -60,42 +40,21 @@ std::vector<GfnRange> RangesOf(const std::vector<TrackedSlot>& slots) {
 // A page of the batch: another one in each of 64 generations.
 Gfn ProbedPage(GfnRange batch, uint64_t sequence) {
   constexpr uint64_t kStep = 37;  // odd, so that all pages have their turn
-  return batch.start + sequence * kStep % batch.pages();
+  // A batch is shorter than kLookAroundBatch at the ends of a slot.
+  return batch.start + sequence * kStep % kLookAroundBatch % batch.pages();
 }
 
 }  // namespace
 
-uint32_t GenerationCoverage::ToFlags() const {
-  uint32_t flags = 0;
-  for (size_t i = 0; i < reach.mmus.size(); ++i) {
-    const AgeReach::Mmu& mmu = reach.mmus[i];
-    const uint32_t bits = (mmu.asked ? kAskedFlag : 0) |
-                          (mmu.skipped ? kSkippedFlag : 0) |
-                          static_cast<uint32_t>(mmu.lock) << kLockShift;
-    flags |= bits << (kBitsPerMmu * i);
-  }
-  if (look_around) flags |= kLookAroundFlag;
-  if (incomplete) flags |= kIncompleteFlag;
-  if (others_cleared) flags |= kOthersClearedFlag;
-  return flags;
-}
-
-GenerationCoverage GenerationCoverage::FromFlags(uint32_t flags) {
-  GenerationCoverage coverage;
-  for (size_t i = 0; i < coverage.reach.mmus.size(); ++i) {
-    const uint32_t bits = flags >> (kBitsPerMmu * i);
-    coverage.reach.mmus[i] = {
-        .asked = (bits & kAskedFlag) != 0,
-        .skipped = (bits & kSkippedFlag) != 0,
-        .lock = static_cast<AgingLock>(bits >> kLockShift & kLockMask)};
-  }
-  coverage.look_around = (flags & kLookAroundFlag) != 0;
-  coverage.incomplete = (flags & kIncompleteFlag) != 0;
-  coverage.others_cleared = (flags & kOthersClearedFlag) != 0;
-  return coverage;
-}
-
 absl::StatusOr<std::unique_ptr<GenerationScan>> GenerationScan::Begin(
+    VmCore& vm, const GenerationOptions& options) {
+  return WithMemory("vm", "examine the VM's memory",
+                    [&] { return Prepare(vm, options); });
+}
+
+// Allocates everything before the constructor begins the generation, so that no
+// generation stays open that has no scan.
+absl::StatusOr<std::unique_ptr<GenerationScan>> GenerationScan::Prepare(
     VmCore& vm, const GenerationOptions& options) {
   if (absl::Status status = CheckSlowMmus(
           vm, {.fast_only = options.fast_only, .slow = options.slow});
@@ -109,24 +68,26 @@ absl::StatusOr<std::unique_ptr<GenerationScan>> GenerationScan::Begin(
                      "a generation of the VM is being created already; wait "
                      "for it, or cancel it");
   }
-  const std::vector<TrackedSlot> slots = SlotsOf(vm);
-  WorkingSet& working_set = turn->working_set();
-  if (absl::Status status = working_set.SyncSlots(slots); !status.ok()) {
+  std::vector<TrackedSlot> slots = TrackedSlotsIn(vm, kAllGfns);
+  std::vector<GfnRange> ranges = RangesOf(slots);
+  if (absl::Status status = turn->working_set().SyncSlots(slots);
+      !status.ok()) {
     return status;
   }
-  const uint64_t sequence = working_set.Begin(MonotonicNanos());
-  return absl::WrapUnique(new GenerationScan(vm, options, std::move(turn),
-                                             RangesOf(slots), sequence));
+  return absl::WrapUnique(new GenerationScan(
+      vm, options, std::move(turn), std::move(slots), std::move(ranges)));
 }
 
 GenerationScan::GenerationScan(VmCore& vm, const GenerationOptions& options,
                                std::unique_ptr<TrackedWorkingSet::Turn> turn,
-                               std::vector<GfnRange> ranges, uint64_t sequence)
+                               std::vector<TrackedSlot> slots,
+                               std::vector<GfnRange> ranges)
     : vm_(vm),
       options_(options),
       turn_(std::move(turn)),
+      slots_(std::move(slots)),
       ranges_(std::move(ranges)),
-      sequence_(sequence) {
+      sequence_(turn_->BeginGeneration(MonotonicNanos())) {
   coverage_.look_around = options.scope == ScanScope::kLookAround;
   for (const GfnRange& range : ranges_) total_pages_ += range.pages();
   if (ranges_.empty()) {
@@ -144,8 +105,15 @@ GenerationScan::~GenerationScan() {
 
 absl::Status GenerationScan::Next() {
   MMU_CHECK(!done());
+  if (forgotten()) {
+    coverage_.incomplete = true;
+    End();
+    return absl::OkStatus();
+  }
   const GfnRange piece = NextPiece();
-  if (absl::Status status = ExaminePiece(piece); !status.ok()) {
+  if (absl::Status status = WithMemory("vm", "examine the VM's memory",
+                                       [&] { return ExaminePiece(piece); });
+      !status.ok()) {
     coverage_.incomplete = true;
     End();
     return status;
@@ -167,19 +135,31 @@ GfnRange GenerationScan::NextPiece() const {
 }
 
 absl::Status GenerationScan::ExaminePiece(GfnRange piece) {
-  if (options_.scope == ScanScope::kEveryPage) {
-    return AgeAndRecord(piece, options_.fast_only, InTotals::kYes);
-  }
-  while (!piece.empty()) {
-    const uint64_t in_batch = piece.start.value() % kLookAroundBatch;
-    const Gfn end =
-        std::min(piece.start + (kLookAroundBatch - in_batch), piece.end);
-    if (absl::Status status = ExamineBatch({piece.start, end}); !status.ok()) {
-      return status;
+  for (GfnRange left = piece; !left.empty();) {
+    Gfn end = left.end;
+    if (options_.scope == ScanScope::kLookAround) {
+      const uint64_t in_batch = left.start.value() % kLookAroundBatch;
+      end = std::min(left.start + (kLookAroundBatch - in_batch), left.end);
     }
-    piece.start = end;
+    const GfnRange part = {left.start, end};
+    absl::Status status =
+        options_.scope == ScanScope::kLookAround
+            ? ExamineBatch(part)
+            : AgeAndRecord(part, options_.fast_only, InTotals::kYes);
+    if (!status.ok()) return status;
+    left.start = end;
   }
+  // What was found in a slot that came meanwhile went to the map of the slot
+  // that was there, which is gone.
+  if (!HasOnlyFormerSlots(piece)) coverage_.incomplete = true;
   return absl::OkStatus();
+}
+
+bool GenerationScan::HasOnlyFormerSlots(GfnRange piece) const {
+  const std::vector<TrackedSlot> now = TrackedSlotsIn(vm_, piece);
+  return std::all_of(now.begin(), now.end(), [this](const TrackedSlot& slot) {
+    return std::find(slots_.begin(), slots_.end(), slot) != slots_.end();
+  });
 }
 
 absl::Status GenerationScan::ExamineBatch(GfnRange batch) {

@@ -16,6 +16,8 @@
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/stats/mmu_cost.h"
 #include "mmu_core/vm/core/tracked_working_set.h"
+#include "mmu_core/vm/jobs/generation_coverage.h"
+#include "mmu_core/working_set/slot_maps.h"
 #include "mmu_core/working_set/working_set_snapshot.h"
 
 namespace mmu {
@@ -43,20 +45,6 @@ struct GenerationOptions {
   ScanScope scope = ScanScope::kEveryPage;
 };
 
-// What a generation's scan did not see. A value.
-struct GenerationCoverage {
-  AgeReach reach;            // without was_fast
-  bool look_around = false;  // ScanScope::kLookAround
-  bool incomplete = false;   // the scan was broken off
-  // Others cleared Accessed bits since the previous generation began. The pages
-  // that they found young look old here.
-  bool others_cleared = false;
-
-  // For GenerationTotals::coverage.
-  uint32_t ToFlags() const;
-  static GenerationCoverage FromFlags(uint32_t flags);
-};
-
 // Externally synchronised. Holds the VM's turn to create a generation.
 class GenerationScan {
  public:
@@ -75,10 +63,18 @@ class GenerationScan {
 
   bool done() const { return ended_; }
   // Examines the next piece: at most 1 GiB. The last one ends the generation.
-  // Memslots that are gone are left out. Fails as Begin if an MMU that does not
-  // age fast has come into use and SlowMmus::kRefuse is set; then the
-  // generation is incomplete, and the scan is done. REQUIRES: !done().
+  // Memslots that are gone are left out. If the working set was forgotten, the
+  // scan is done, and its generation incomplete. The same after errors:
+  //   FAILED_PRECONDITION FAST_AGING_UNAVAILABLE     as Begin, if an MMU that
+  //                                                  does not age fast has come
+  //                                                  into use
+  //   RESOURCE_EXHAUSTED  RESOURCE_EXHAUSTED_MEMORY  Accessed bits that were
+  //                                                  cleared are lost
+  // REQUIRES: !done().
   absl::Status Next();
+
+  // Whether the VM's working set was forgotten since Begin.
+  bool forgotten() const { return turn_->IsForgotten(); }
 
   uint64_t sequence() const { return sequence_; }
   uint64_t total_pages() const { return total_pages_; }
@@ -91,11 +87,16 @@ class GenerationScan {
  private:
   GenerationScan(VmCore& vm, const GenerationOptions& options,
                  std::unique_ptr<TrackedWorkingSet::Turn> turn,
-                 std::vector<GfnRange> ranges, uint64_t sequence);
+                 std::vector<TrackedSlot> slots, std::vector<GfnRange> ranges);
+
+  static absl::StatusOr<std::unique_ptr<GenerationScan>> Prepare(
+      VmCore& vm, const GenerationOptions& options);
 
   // The next piece of the ranges, within one GiB.
   GfnRange NextPiece() const;
   absl::Status ExaminePiece(GfnRange piece);
+  // Whether the memslots of `piece` are some of those of the beginning.
+  bool HasOnlyFormerSlots(GfnRange piece) const;
   absl::Status ExamineBatch(GfnRange batch);
   // Ages `range` and records the young pages. kYes: adds to the totals.
   enum class InTotals : uint8_t { kNo, kYes };
@@ -106,7 +107,8 @@ class GenerationScan {
   VmCore& vm_;
   const GenerationOptions options_;
   const std::unique_ptr<TrackedWorkingSet::Turn> turn_;
-  const std::vector<GfnRange> ranges_;  // ascending; none touches another
+  const std::vector<TrackedSlot> slots_;  // at the beginning
+  const std::vector<GfnRange> ranges_;    // ascending; none touches another
   const uint64_t sequence_;
   uint64_t total_pages_ = 0;
   uint64_t done_pages_ = 0;

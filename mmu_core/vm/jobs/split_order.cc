@@ -20,15 +20,14 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/current_dirty_log.h"
-#include "mmu_core/memory/memslot_set.h"
-#include "mmu_core/sync/rcu.h"
-#include "mmu_core/sync/spin.h"
+#include "mmu_core/tlb/tlb_flush.h"
+#include "mmu_core/vm/core/tracked_slots.h"
 #include "mmu_core/vm/core/vm_core.h"
+#include "mmu_core/vm/jobs/cold_memory.h"
 #include "mmu_core/working_set/generation_age.h"
 #include "mmu_core/working_set/hot_ranges.h"
 #include "mmu_core/working_set/slot_maps.h"
 #include "mmu_core/working_set/working_set.h"
-#include "mmu_core/working_set/working_set_snapshot.h"
 
 namespace mmu {
 namespace {
@@ -42,25 +41,16 @@ struct Run {
   GfnRange range;
 };
 
-// The youngest generation whose pages are cold: those of this age and of all
-// greater ages. Above kNeverYoung if not even those of kNeverYoung are.
-GenerationAge FirstColdAge(const WorkingSet& working_set, uint64_t newest,
-                           absl::Duration cold_after) {
-  const int64_t latest =
-      MonotonicNanos() - absl::ToInt64Nanoseconds(cold_after);
-  const uint64_t remembered = std::min(newest, kKeptGenerations);
-  for (uint64_t age = 0; age < remembered; ++age) {
-    const auto generation = working_set.FindGeneration(newest - age);
-    // The page was accessed before its generation ended, at the latest.
-    if (generation.has_value() && generation->ended_at_nanos.has_value() &&
-        *generation->ended_at_nanos <= latest) {
-      return static_cast<GenerationAge>(age);
+// `view` with those memslots alone that are still where they were.
+GenerationView OfPresentSlots(const VmCore& vm, const GenerationView& view) {
+  const std::vector<TrackedSlot> present = TrackedSlotsIn(vm, kAllGfns);
+  SlotMaps slots;
+  for (const SlotMap& map : *view.slots) {
+    if (std::find(present.begin(), present.end(), map.slot) != present.end()) {
+      slots.push_back(map);
     }
   }
-  // What the first generation did not find young was not accessed since.
-  const auto first = working_set.FindGeneration(newest - remembered + 1);
-  const bool long_ago = first.has_value() && first->began_at_nanos <= latest;
-  return static_cast<GenerationAge>(long_ago ? kNeverYoung : kNeverYoung + 1);
+  return {view.newest, std::make_shared<const SlotMaps>(std::move(slots))};
 }
 
 // The ends of `range`'s blocks, one after the other.
@@ -81,7 +71,9 @@ class UndeliveredPagesIn {
       : range_(range), words_(WordsFor(range.pages())) {
     const std::shared_ptr<VmDirtyLog> log = vm.dirty_log.GetOn();
     if (log == nullptr) return;
-    for (const Slot& slot : SlotsIn(vm, range)) ReadSlot(*log, slot);
+    for (const TrackedSlot& slot : TrackedSlotsIn(vm, range)) {
+      ReadSlot(*log, slot);
+    }
   }
 
   bool HasAny(GfnRange block) const {
@@ -94,19 +86,7 @@ class UndeliveredPagesIn {
   }
 
  private:
-  struct Slot {
-    uint32_t id;
-    GfnRange range;
-  };
-  static std::vector<Slot> SlotsIn(const VmCore& vm, GfnRange range) {
-    std::vector<Slot> slots;
-    RcuReadGuard rcu;
-    for (const Memslot* slot : vm.slots.Active(0).SlotsIn(range)) {
-      slots.push_back({slot->id, slot->range()});
-    }
-    return slots;
-  }
-  void ReadSlot(const VmDirtyLog& log, const Slot& slot) {
+  void ReadSlot(const VmDirtyLog& log, const TrackedSlot& slot) {
     const GfnRange both = slot.range.Intersect(range_);
     const uint64_t first =
         (both.start - slot.range.start) / kWordBits * kWordBits;  // of the slot
@@ -144,15 +124,23 @@ void AddBlock(std::vector<Run>& runs, const Run& block) {
   runs.push_back(block);
 }
 
+// Adds the blocks of `range` that are not cold to `runs`, and the pages of the
+// others to `cold_pages`.
 void AddRuns(const VmCore& vm, const GenerationView& view, GfnRange range,
-             SplitOrder order, std::vector<Run>& runs) {
+             SplitOrder order, const absl::optional<ColdMemory>& cold,
+             std::vector<Run>& runs, uint64_t& cold_pages) {
   const std::vector<GenerationAge> ages = HeatOfBlocks(view, range, kBlock);
   absl::optional<UndeliveredPagesIn> dirty;
   if (order == SplitOrder::kHottestDirtyFirst) dirty.emplace(vm, range);
   size_t block = 0;
   ForEachBlock(range, [&](GfnRange part) {
+    const GenerationAge age = ages[block++];
+    if (cold.has_value() && cold->Contains(part, age)) {
+      cold_pages += part.pages();
+      return;
+    }
     AddBlock(runs, {.dirty = dirty.has_value() && dirty->HasAny(part),
-                    .age = ages[block++],
+                    .age = age,
                     .range = part});
   });
 }
@@ -193,8 +181,9 @@ absl::StatusOr<OrderedRanges> OrderForSplit(
     return ordered;
   }
   const std::shared_ptr<const WorkingSet> working_set = vm.working_set.Find();
-  const GenerationView view =
-      working_set != nullptr ? working_set->View() : GenerationView();
+  const GenerationView view = working_set != nullptr
+                                  ? OfPresentSlots(vm, working_set->View())
+                                  : GenerationView();
   if (view.newest == 0) {
     return MakeError(absl::StatusCode::kFailedPrecondition,
                      {Reason::kNoGeneration, "order", ENODATA},
@@ -202,16 +191,11 @@ absl::StatusOr<OrderedRanges> OrderForSplit(
                      "set, and the VM's has no generation yet; make one with "
                      "CreateGeneration, or switch the ager on");
   }
+  absl::optional<ColdMemory> cold;
+  if (cold_after.has_value()) cold.emplace(*working_set, view, *cold_after);
   std::vector<Run> runs;
-  for (const GfnRange range : ranges) AddRuns(vm, view, range, order, runs);
-  if (cold_after.has_value()) {
-    const GenerationAge cold =
-        FirstColdAge(*working_set, view.newest, *cold_after);
-    std::erase_if(runs, [&](const Run& run) {
-      if (run.age < cold) return false;
-      ordered.cold_pages += run.range.pages();
-      return true;
-    });
+  for (const GfnRange range : ranges) {
+    AddRuns(vm, view, range, order, cold, runs, ordered.cold_pages);
   }
   Sort(order, runs);
   for (const Run& run : runs) ordered.ranges.push_back(run.range);

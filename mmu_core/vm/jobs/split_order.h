@@ -45,8 +45,9 @@ struct OrderedRanges {
 };
 
 // Puts `ranges`, which ascend and do not overlap, in order, by what is known
-// now. Leaves blocks of 2 MiB out that were not found young for `cold_after`,
-// if that is given. For these two, passes over the generations of all pages.
+// now. Leaves blocks of 2 MiB out that are cold (vm/jobs/cold_memory.h) for
+// `cold_after`, if that is given. For these two, passes over the generations of
+// all pages. Memory that no generation has seen yet was never found young.
 //   FAILED_PRECONDITION NO_GENERATION  the order, or `cold_after`, needs a
 //                                      working set, and the VM has none
 absl::StatusOr<OrderedRanges> OrderForSplit(
