@@ -123,7 +123,8 @@ void WriteLimits(const std::vector<BudgetUse>& uses, MetricWriter* w) {
 std::vector<std::pair<std::string, uint64_t>> WorkingSetOf(
     const ManagedVm& vm) {
   std::vector<std::pair<std::string, uint64_t>> sizes;
-  const absl::optional<WorkingSetBytes> bytes = vm.working_set_sizes().Get();
+  const absl::optional<WorkingSetBytes> bytes =
+      vm.working_set_sizes().Get(vm.vm().FindWorkingSet());
   if (!bytes.has_value()) return sizes;
   for (size_t i = 0; i < bytes->size(); ++i) {
     sizes.emplace_back(kWorkingSetWindows[i].label, (*bytes)[i]);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
-#include <string>
 #include <utility>
 
 #include "absl/functional/function_ref.h"
@@ -13,6 +12,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/working_set/working_set.h"
 #include "mmu_core/working_set/working_set_snapshot.h"
@@ -41,13 +41,14 @@ absl::optional<double> ChangedRatio(const mmu::WorkingSetSnapshot& now) {
       static_cast<double>(now.generations[newest].totals.young_pages);
   const auto young_before =
       static_cast<double>(now.generations[newest + 1].totals.young_pages);
-  if (young + young_before == 0) return absl::nullopt;
   // The pages of the generation before that are still in its bin: the newest
   // one did not find them young.
   const auto left =
       std::min(static_cast<double>(now.bins[newest + 1].pages), young_before);
   const double came = std::max(young - (young_before - left), 0.0);
-  // Of all pages that either generation found young.
+  // Of all pages that either generation found young. Those of memslots that are
+  // gone are in no bin.
+  if (young + left == 0) return absl::nullopt;
   return (left + came) / (young + left);
 }
 
@@ -79,72 +80,87 @@ absl::Status Ager::Update(
   return absl::OkStatus();
 }
 
-AgerSettings Ager::settings() const {
+void Ager::ForgetWorkingSet() {
   absl::MutexLock lock(&mu_);
-  return state_.settings;
+  state_.settings.enabled = false;
+  vm_.ForgetWorkingSet();
+}
+
+mmu::MonotonicTime Ager::DueLocked() const {
+  const mmu::MonotonicTime budget =
+      piece_end_ + PauseForBudget(piece_cpu_time_, state_.settings.cpu_percent);
+  if (scan_ != nullptr) return budget;
+  // A change of the settings takes effect now.
+  return std::max(
+      budget, began_ + std::clamp(state_.interval, state_.settings.min_interval,
+                                  state_.settings.max_interval));
 }
 
 Ager::Outcome Ager::Step(mmu::MonotonicTime now) {
   Outcome outcome;
-  const AgerSettings settings = this->settings();
-  if (!settings.enabled) {
-    scan_.reset();  // its generation is incomplete
-    due_ = mmu::MonotonicTime::InfinitePast();
-    return outcome;
+  // Ends as incomplete if it did not end.
+  if (scan_ != nullptr && scan_->forgotten()) scan_.reset();
+  bool enabled = false;
+  {
+    absl::MutexLock lock(&mu_);
+    enabled = state_.settings.enabled;
+    if (!enabled) began_ = mmu::MonotonicTime::InfinitePast();
+    outcome.due = enabled ? DueLocked() : mmu::MonotonicTime::InfiniteFuture();
+    if (enabled && now >= outcome.due && scan_ == nullptr) began_ = now;
   }
-  // A shorter interval takes effect now.
-  const mmu::MonotonicTime latest = began_ + settings.max_interval;
-  outcome.due = scan_ == nullptr ? std::min(due_, latest) : due_;
+  if (!enabled) scan_.reset();
   if (now < outcome.due) return outcome;
 
   const absl::Duration begin = ThreadCpuTime();
-  const bool begins = scan_ == nullptr;
-  if (begins) began_ = now;
-  const absl::Status status = Work();
-  outcome.failed = !status.ok();
-  outcome.ended_generation = status.ok() && scan_ == nullptr;
-  if (outcome.ended_generation) NoteEnd(settings);
+  const absl::StatusOr<bool> ended =
+      mmu::WithMemory("vm", "examine the VM's memory", [&] { return Work(); });
+  outcome.failed = !ended.ok();
+  outcome.ended_generation = ended.value_or(false);
   outcome.cpu_time = ThreadCpuTime() - begin;
 
   absl::MutexLock lock(&mu_);
   state_.cpu_time += outcome.cpu_time;
   state_.generations += outcome.ended_generation ? 1 : 0;
   state_.failures += outcome.failed ? 1 : 0;
-  state_.last_error = std::string(status.message());
-  due_ = now + outcome.cpu_time +
-         PauseForBudget(outcome.cpu_time, settings.cpu_percent);
-  if (scan_ == nullptr) {
-    due_ = std::max(due_,
-                    began_ + std::clamp(state_.interval, settings.min_interval,
-                                        settings.max_interval));
-  }
-  outcome.due = due_;
+  state_.last_error = ended.status();
+  piece_end_ = now + outcome.cpu_time;
+  piece_cpu_time_ = outcome.cpu_time;
+  outcome.due = DueLocked();
   return outcome;
 }
 
-absl::Status Ager::Work() {
-  if (scan_ == nullptr) {
-    absl::StatusOr<std::unique_ptr<mmu::GenerationScan>> scan =
-        vm_.BeginGeneration(settings().options);
-    if (!scan.ok()) return scan.status();
-    scan_ = *std::move(scan);
-  }
-  absl::Status status;
-  if (!scan_->done()) status = scan_->Next();
-  if (scan_->done()) scan_.reset();
-  return status;
+absl::StatusOr<std::unique_ptr<mmu::GenerationScan>> Ager::Begin() {
+  absl::MutexLock lock(&mu_);
+  if (!state_.settings.enabled) return nullptr;
+  return vm_.BeginGeneration(state_.settings.options);
 }
 
-void Ager::NoteEnd(const AgerSettings& settings) {
+absl::StatusOr<bool> Ager::Work() {
+  if (scan_ == nullptr) {
+    absl::StatusOr<std::unique_ptr<mmu::GenerationScan>> scan = Begin();
+    if (!scan.ok()) return scan.status();
+    if (*scan == nullptr) return false;
+    scan_ = *std::move(scan);
+  }
+  const absl::Status status = scan_->done() ? absl::OkStatus() : scan_->Next();
+  if (!scan_->done()) return false;
+  const bool forgotten = scan_->forgotten();
+  scan_.reset();
+  if (!status.ok()) return status;
+  if (!forgotten) NoteEnd();
+  return !forgotten;
+}
+
+void Ager::NoteEnd() {
   const auto working_set = vm_.FindWorkingSet();
   if (working_set == nullptr) return;
   const mmu::WorkingSetSnapshot snapshot = SnapshotForMetrics(*working_set);
-  sizes_.Set(snapshot);
+  sizes_.Set(working_set, snapshot);
   absl::MutexLock lock(&mu_);
   state_.changed_ratio = ChangedRatio(snapshot);
   state_.interval =
-      NextInterval(std::max(state_.interval, settings.min_interval),
-                   state_.changed_ratio, settings);
+      NextInterval(std::max(state_.interval, state_.settings.min_interval),
+                   state_.changed_ratio, state_.settings);
 }
 
 }  // namespace mmud

@@ -5,11 +5,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
@@ -43,12 +43,12 @@ struct AgerState {
   uint64_t generations = 0;
   uint64_t failures = 0;
   absl::Duration cpu_time;
-  std::string last_error;  // empty if the last attempt succeeded
+  absl::Status last_error;  // OK if the last attempt succeeded
 };
 
 // The share of the pages that the last two ended generations of `now` found
 // young that only one of them found young. Nullopt if fewer have ended, or if
-// neither found a young page.
+// nothing is left of what they found.
 absl::optional<double> ChangedRatio(const mmu::WorkingSetSnapshot& now);
 
 // The interval that follows `interval` if `changed` changed.
@@ -66,6 +66,10 @@ class Ager {
   // Changes the settings by `change`, atomically. If `change` returns an error,
   // that error is returned and nothing changes. Takes effect at the next Step.
   absl::Status Update(absl::FunctionRef<absl::Status(AgerSettings*)> change);
+  // Switches the ager off and forgets the VM's working set, atomically: the
+  // ager tracks nothing again until it is switched on. Waits for the begin of a
+  // generation, but not for a scan.
+  void ForgetWorkingSet();
 
   // What one step did, and when the next one is due. InfiniteFuture: when the
   // settings have changed.
@@ -75,23 +79,35 @@ class Ager {
     bool ended_generation = false;
     bool failed = false;
   };
-  // Does what is due at `now`: at most the examination of one GiB.
+  // Does what is due at `now`: examines one GiB at most, and at the end of a
+  // generation counts the pages of each.
   Outcome Step(mmu::MonotonicTime now);
 
  private:
-  AgerSettings settings() const;
-  absl::Status Work();
-  void NoteEnd(const AgerSettings& settings);
+  // When the next piece may be examined.
+  mmu::MonotonicTime DueLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Begins a generation. Null if the ager was switched off meanwhile.
+  absl::StatusOr<std::unique_ptr<mmu::GenerationScan>> Begin();
+  // Examines a piece, of a new generation if no scan goes on. Returns whether
+  // that was the last one.
+  absl::StatusOr<bool> Work();
+  void NoteEnd();
 
   mmu::Vm& vm_;
   WorkingSetSizes& sizes_;
 
   // Of the thread that calls Step.
   std::unique_ptr<mmu::GenerationScan> scan_;
-  mmu::MonotonicTime began_ = mmu::MonotonicTime::InfinitePast();
-  mmu::MonotonicTime due_ = mmu::MonotonicTime::InfinitePast();
 
   mutable absl::Mutex mu_;
+  // When the last generation began; in the past while the ager is off.
+  mmu::MonotonicTime began_ ABSL_GUARDED_BY(mu_) =
+      mmu::MonotonicTime::InfinitePast();
+  // Of the last piece. The pause after it belongs to the budget, also if the
+  // ager is switched off and on in between.
+  mmu::MonotonicTime piece_end_ ABSL_GUARDED_BY(mu_) =
+      mmu::MonotonicTime::InfinitePast();
+  absl::Duration piece_cpu_time_ ABSL_GUARDED_BY(mu_);
   // `interval` of a state that was not yet enabled: the minimum.
   AgerState state_ ABSL_GUARDED_BY(mu_);
 };

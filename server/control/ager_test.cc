@@ -1,5 +1,6 @@
 #include "server/control/ager.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/types/optional.h"
 #include "gtest/gtest.h"
 #include "mmu_core/base/clock.h"
+#include "mmu_core/testing/failing_allocations.h"
 #include "mmu_core/testing/vm_builder.h"
 #include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/vm.h"
@@ -47,6 +49,8 @@ TEST(ChangedRatioTest, IsTheShareOfThePagesThatWereYoungInOneGenerationOnly) {
   EXPECT_EQ(ChangedRatio(Two(50, 100, 0)), 0.5) << "50 came, none left";
   EXPECT_EQ(ChangedRatio(Two(0, 10, 0)), 1.0);
   EXPECT_EQ(ChangedRatio(Two(0, 0, 0)), absl::nullopt);
+  EXPECT_EQ(ChangedRatio(Two(100, 0, 0)), absl::nullopt)
+      << "the memslot of the pages is gone";
 }
 
 TEST(ChangedRatioTest, IsUnknownBeforeTwoGenerationsHaveEnded) {
@@ -100,7 +104,7 @@ TEST_F(AgerTest, DoesNothingWhileItIsOff) {
   const Ager::Outcome step = ager_.Step(begin_);
   EXPECT_EQ(step.due, mmu::MonotonicTime::InfiniteFuture());
   EXPECT_EQ(vm_->FindWorkingSet(), nullptr);
-  EXPECT_EQ(sizes_.Get(), absl::nullopt);
+  EXPECT_EQ(sizes_.Get(vm_->FindWorkingSet()), absl::nullopt);
 }
 
 // A step examines one GiB, and the steps are apart as the budget says.
@@ -114,7 +118,7 @@ TEST_F(AgerTest, WorksPieceByPieceWithinItsBudget) {
   EXPECT_EQ(early.cpu_time, absl::ZeroDuration());
   const Ager::Outcome second = ager_.Step(first.due);
   EXPECT_TRUE(second.ended_generation);
-  EXPECT_TRUE(sizes_.Get().has_value());
+  EXPECT_TRUE(sizes_.Get(vm_->FindWorkingSet()).has_value());
   const AgerState state = ager_.state();
   EXPECT_EQ(state.generations, 1u);
   EXPECT_EQ(state.cpu_time, first.cpu_time + second.cpu_time);
@@ -126,14 +130,101 @@ TEST_F(AgerTest, WorksPieceByPieceWithinItsBudget) {
 
 TEST_F(AgerTest, AScanThatIsSwitchedOffEndsAsIncomplete) {
   Switch(true);
-  ager_.Step(begin_);
+  const Ager::Outcome first = ager_.Step(begin_);
   Switch(false);
   EXPECT_EQ(ager_.Step(begin_).due, mmu::MonotonicTime::InfiniteFuture());
   EXPECT_TRUE(vm_->BeginGeneration({}).ok()) << "no scan lasts";
-  // Switched on again, it begins at once.
+  // Switched on again, it begins as soon as its budget lets it.
   Switch(true);
-  ager_.Step(begin_);
+  EXPECT_EQ(ager_.Step(begin_).due, first.due);
+  EXPECT_EQ(newest(), 2u);
+  ager_.Step(first.due);
   EXPECT_EQ(newest(), 3u);
+}
+
+// The pause after a piece may be longer than the longest interval.
+TEST_F(AgerTest, NoIntervalCutsThePauseOfTheBudget) {
+  Switch(true);
+  ASSERT_TRUE(ager_
+                  .Update([](AgerSettings* settings) {
+                    settings->cpu_percent = 1;
+                    settings->min_interval = absl::Nanoseconds(1);
+                    settings->max_interval = absl::Nanoseconds(1);
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  const Ager::Outcome first = ager_.Step(begin_);
+  const Ager::Outcome second = ager_.Step(first.due);
+  EXPECT_TRUE(second.ended_generation);
+  EXPECT_EQ(second.due, first.due + second.cpu_time * 100);
+  EXPECT_EQ(ager_.Step(second.due - absl::Nanoseconds(1)).cpu_time,
+            absl::ZeroDuration());
+  EXPECT_EQ(newest(), 1u);
+}
+
+TEST_F(AgerTest, AShorterIntervalTakesEffectAtOnce) {
+  Switch(true);
+  ager_.Step(ager_.Step(begin_).due);
+  ASSERT_EQ(newest(), 1u);
+  ASSERT_TRUE(ager_
+                  .Update([](AgerSettings* settings) {
+                    settings->cpu_percent = 100;
+                    settings->min_interval = absl::Nanoseconds(1);
+                    settings->max_interval = absl::Nanoseconds(1);
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  ager_.Step(begin_ + absl::Milliseconds(900));
+  EXPECT_EQ(newest(), 2u);
+}
+
+TEST_F(AgerTest, WhatIsForgottenStaysForgotten) {
+  Switch(true);
+  const Ager::Outcome first = ager_.Step(begin_);
+  const Ager::Outcome second = ager_.Step(first.due);
+  const Ager::Outcome third = ager_.Step(second.due);
+  ASSERT_EQ(newest(), 2u) << "its scan goes on";
+  ager_.ForgetWorkingSet();
+  EXPECT_FALSE(ager_.state().settings.enabled);
+  EXPECT_EQ(vm_->FindWorkingSet(), nullptr);
+  EXPECT_EQ(sizes_.Get(vm_->FindWorkingSet()), absl::nullopt);
+  // Switched on before the next step, it begins anew.
+  Switch(true);
+  const Ager::Outcome fourth =
+      ager_.Step(std::max(third.due, begin_ + absl::Minutes(1)));
+  EXPECT_FALSE(fourth.failed);
+  ASSERT_EQ(newest(), 1u);
+  EXPECT_EQ(sizes_.Get(vm_->FindWorkingSet()), absl::nullopt)
+      << "of the former one";
+  // And forgotten again, it does not.
+  ager_.ForgetWorkingSet();
+  EXPECT_EQ(ager_.Step(begin_ + absl::Minutes(2)).due,
+            mmu::MonotonicTime::InfiniteFuture());
+  EXPECT_EQ(vm_->FindWorkingSet(), nullptr);
+}
+
+TEST_F(AgerTest, ALackOfMemoryIsCountedAndTriedAgain) {
+  Switch(true);
+  mmu::MonotonicTime now = begin_;
+  uint64_t failures = 0;
+  for (uint64_t n = 1;; ++n) {
+    Ager::Outcome step;
+    const mmu::testing::Attempt attempt =
+        mmu::testing::FailOneAllocation(n, [&] {
+          step = ager_.Step(now);
+          return absl::OkStatus();
+        });
+    now = std::max(step.due, now + absl::Minutes(2));
+    if (!attempt.failed) break;
+    EXPECT_TRUE(step.failed) << n;
+    ++failures;
+    // From the beginning, without an open generation.
+    while (!ager_.Step(now).ended_generation) now = now + absl::Minutes(2);
+    now = now + absl::Minutes(2);
+    vm_->ForgetWorkingSet();
+  }
+  EXPECT_GE(failures, 5u);
+  EXPECT_EQ(ager_.state().failures, failures);
 }
 
 TEST_F(AgerTest, WhatFailsIsCountedAndTriedAgain) {
@@ -144,11 +235,12 @@ TEST_F(AgerTest, WhatFailsIsCountedAndTriedAgain) {
     step = ager_.Step(begin_);
     EXPECT_TRUE(step.failed);
     EXPECT_EQ(ager_.state().failures, 1u);
-    EXPECT_TRUE(absl::StrContains(ager_.state().last_error, "already"));
+    EXPECT_TRUE(
+        absl::StrContains(ager_.state().last_error.message(), "already"));
   }
   EXPECT_GE(step.due, begin_ + absl::Seconds(1));
   EXPECT_FALSE(ager_.Step(step.due).failed);
-  EXPECT_EQ(ager_.state().last_error, "");
+  EXPECT_TRUE(ager_.state().last_error.ok());
 }
 
 TEST_F(AgerTest, AnUpdateThatFailsChangesNothing) {

@@ -1,6 +1,9 @@
 #include "server/control/aging_thread.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
@@ -36,7 +39,8 @@ AgerTotals AgingThread::totals() const {
 }
 
 void AgingThread::Run() {
-  // Work that finds no memory is tried again after a while.
+  // Without memory to look for the VMs, try again after a while. A step that
+  // finds none ends with an error and counts as failed.
   constexpr absl::Duration kRetry = absl::Seconds(1);
   for (;;) {
     mmu::MonotonicTime due = mmu::MonotonicTime::Now() + kRetry;
@@ -55,16 +59,22 @@ void AgingThread::Run() {
 
 mmu::MonotonicTime AgingThread::StepAll() {
   mmu::MonotonicTime next = mmu::MonotonicTime::InfiniteFuture();
-  for (const VmUse& vm : vms_.All()) {
-    if (vm->deleting()) continue;
-    const Ager::Outcome step = vm->ager().Step(mmu::MonotonicTime::Now());
+  // One VM after the other, so that none is kept from its deletion for longer
+  // than its own step lasts.
+  std::string last;
+  for (;;) {
+    std::vector<VmRegistry::Sight> vms = vms_.List(last, /*limit=*/1);
+    if (vms.empty()) return next;
+    VmRegistry::Sight& vm = vms.front();
+    last = std::move(vm.name);
+    if (!vm.use || vm.use->deleting()) continue;
+    const Ager::Outcome step = vm.use->ager().Step(mmu::MonotonicTime::Now());
     next = std::min(next, step.due);
     mmu::MutexLock lock(mu_);
     totals_.generations += step.ended_generation ? 1 : 0;
     totals_.failures += step.failed ? 1 : 0;
     totals_.cpu_time += step.cpu_time;
   }
-  return next;
 }
 
 }  // namespace mmud

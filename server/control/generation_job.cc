@@ -44,11 +44,11 @@ absl::StatusOr<bool> GenerationJob::Run() {
                                      : PauseForBudget(cpu_time, cpu_percent_);
     cancelled = cancelled_.WaitFor(pause);
   }
-  const bool whole = scan_->done();
+  const bool whole = scan_->done() && !scan_->forgotten();
   scan_.reset();
   if (const auto working_set = vm_.vm().FindWorkingSet();
       working_set != nullptr) {
-    vm_.working_set_sizes().Set(SnapshotForMetrics(*working_set));
+    vm_.working_set_sizes().Set(working_set, SnapshotForMetrics(*working_set));
   }
   return whole;
 }

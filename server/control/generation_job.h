@@ -36,9 +36,9 @@ class GenerationJob {
   static absl::StatusOr<std::shared_ptr<GenerationJob>> Begin(
       ManagedVm& vm, const mmu::GenerationOptions& options, int cpu_percent);
 
-  // Scans to the end on the calling thread. False if it was cancelled; errors
-  // as mmu::GenerationScan::Next. After either the generation is incomplete.
-  // Call once.
+  // Scans to the end on the calling thread. False if it was cancelled, or the
+  // VM's working set was forgotten; errors as mmu::GenerationScan::Next. After
+  // each of them the generation is incomplete. Call once.
   absl::StatusOr<bool> Run();
   void Cancel() { cancelled_.Set(); }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
@@ -21,21 +22,23 @@ mmu::WorkingSetSnapshot SnapshotForMetrics(const mmu::WorkingSet& working_set) {
   return working_set.TakeSnapshot(mmu::MonotonicNanos(), windows);
 }
 
-void WorkingSetSizes::Set(const mmu::WorkingSetSnapshot& now) {
+void WorkingSetSizes::Set(
+    const std::shared_ptr<const mmu::WorkingSet>& working_set,
+    const mmu::WorkingSetSnapshot& now) {
   MMU_CHECK(now.windows.size() == kWorkingSetWindows.size());
   WorkingSetBytes bytes{};
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = now.windows[i].bytes();
   absl::MutexLock lock(&mu_);
+  working_set_ = working_set;
   bytes_ = bytes;
 }
 
-void WorkingSetSizes::Forget() {
+absl::optional<WorkingSetBytes> WorkingSetSizes::Get(
+    const std::shared_ptr<const mmu::WorkingSet>& working_set) const {
   absl::MutexLock lock(&mu_);
-  bytes_ = absl::nullopt;
-}
-
-absl::optional<WorkingSetBytes> WorkingSetSizes::Get() const {
-  absl::MutexLock lock(&mu_);
+  if (working_set == nullptr || working_set_.lock() != working_set) {
+    return absl::nullopt;
+  }
   return bytes_;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -35,14 +36,19 @@ mmu::WorkingSetSnapshot SnapshotForMetrics(const mmu::WorkingSet& working_set);
 // over all pages. Thread-safe.
 class WorkingSetSizes {
  public:
-  // To be called after each generation. `now` has kWorkingSetWindows.
-  void Set(const mmu::WorkingSetSnapshot& now);
-  void Forget();
-  // Nullopt before the first generation.
-  absl::optional<WorkingSetBytes> Get() const;
+  // To be called after each generation. `now` is a snapshot of `working_set`,
+  // with kWorkingSetWindows.
+  void Set(const std::shared_ptr<const mmu::WorkingSet>& working_set,
+           const mmu::WorkingSetSnapshot& now);
+  // The sizes of `working_set`, which the VM has now, or null. Nullopt before
+  // its first generation has ended.
+  absl::optional<WorkingSetBytes> Get(
+      const std::shared_ptr<const mmu::WorkingSet>& working_set) const;
 
  private:
   mutable absl::Mutex mu_;
+  // A working set that was forgotten does not live on for its sizes.
+  std::weak_ptr<const mmu::WorkingSet> working_set_ ABSL_GUARDED_BY(mu_);
   absl::optional<WorkingSetBytes> bytes_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -108,7 +108,7 @@ v1::Ager ToProto(const AgerState& state) {
   proto.set_generation_count(static_cast<int64_t>(state.generations));
   proto.set_failed_count(static_cast<int64_t>(state.failures));
   *proto.mutable_cpu_time() = ToProto(state.cpu_time);
-  proto.set_last_error(state.last_error);
+  proto.set_last_error(std::string(state.last_error.message()));
   return proto;
 }
 

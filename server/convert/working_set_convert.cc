@@ -191,8 +191,7 @@ v1::GenerationMetadata ToMetadata(const GenerationProgress& progress) {
 }
 
 absl::StatusOr<WorkingSetQuery> ToWorkingSetQuery(
-    const v1::GetWorkingSetRequest& request,
-    const std::vector<mmu::MemslotInfo>& slots) {
+    const v1::GetWorkingSetRequest& request) {
   WorkingSetQuery query;
   absl::StatusOr<std::vector<int64_t>> windows =
       ToWindowsNanos(request.windows());
@@ -202,19 +201,6 @@ absl::StatusOr<WorkingSetQuery> ToWorkingSetQuery(
   const absl::StatusOr<mmu::Level> unit =
       ToLevel(request.heat_map_unit(), mmu::Level::k4K, "heat_map_unit");
   if (!unit.ok()) return unit.status();
-  uint64_t units = 0;
-  for (const mmu::MemslotInfo& slot : slots) {
-    units += UnitsOf(mmu::GfnRange::Of(mmu::ToGfn(slot.config.gpa),
-                                       slot.config.size_bytes / mmu::kPageSize),
-                     *unit);
-  }
-  if (units > kMaxHeatUnits) {
-    return InvalidField(
-        mmu::Reason::kTooManyPages, "heat_map_unit",
-        absl::StrCat("with this heat_map_unit the memslots have ", units,
-                     " units; an answer may have ", kMaxHeatUnits,
-                     ": use a larger unit"));
-  }
   query.heat_map_unit = *unit;
   return query;
 }
@@ -240,8 +226,19 @@ v1::WorkingSet ToProto(const mmu::WorkingSetSnapshot& snapshot,
   return proto;
 }
 
-void AddHeatMaps(const mmu::GenerationView& view, mmu::Level unit,
-                 v1::WorkingSet* working_set) {
+absl::Status AddHeatMaps(const mmu::GenerationView& view, mmu::Level unit,
+                         v1::WorkingSet* working_set) {
+  uint64_t units = 0;
+  for (const mmu::SlotMap& slot : *view.slots) {
+    units += UnitsOf(slot.slot.range, unit);
+  }
+  if (units > kMaxHeatUnits) {
+    return InvalidField(
+        mmu::Reason::kTooManyPages, "heat_map_unit",
+        absl::StrCat("with this heat_map_unit the memslots have ", units,
+                     " units; an answer may have ", kMaxHeatUnits,
+                     ": use a larger unit"));
+  }
   for (const mmu::SlotMap& slot : *view.slots) {
     v1::HeatMap* map = working_set->add_heat_maps();
     map->set_slot(static_cast<int32_t>(slot.slot.id));
@@ -251,6 +248,7 @@ void AddHeatMaps(const mmu::GenerationView& view, mmu::Level unit,
         mmu::HeatOfBlocks(view, slot.slot.range, unit);
     map->set_ages(ages.data(), ages.size());
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<mmu::HeatQuery> ToHeatQuery(

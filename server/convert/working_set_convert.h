@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/level.h"
 #include "mmu_core/stats/labels.h"
-#include "mmu_core/vm/core/vm_config.h"
 #include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/working_set/hot_ranges.h"
 #include "mmu_core/working_set/slot_maps.h"
@@ -43,16 +43,16 @@ struct WorkingSetQuery {
   std::vector<int64_t> windows_nanos;
   absl::optional<mmu::Level> heat_map_unit;
 };
-// `slots` are the VM's. INVALID_WINDOW, INVALID_PAGE_SIZE, TOO_MANY_PAGES.
+// INVALID_WINDOW, INVALID_PAGE_SIZE.
 absl::StatusOr<WorkingSetQuery> ToWorkingSetQuery(
-    const v1::GetWorkingSetRequest& request,
-    const std::vector<mmu::MemslotInfo>& slots);
+    const v1::GetWorkingSetRequest& request);
 // Everything but the VM's names and the heat maps. `mmus` are the VM's.
 v1::WorkingSet ToProto(const mmu::WorkingSetSnapshot& snapshot,
                        const std::vector<mmu::MmuKind>& mmus,
                        int64_t now_nanos);
-void AddHeatMaps(const mmu::GenerationView& view, mmu::Level unit,
-                 v1::WorkingSet* working_set);
+// TOO_MANY_PAGES, and then nothing is added.
+absl::Status AddHeatMaps(const mmu::GenerationView& view, mmu::Level unit,
+                         v1::WorkingSet* working_set);
 
 // INVALID_ENUM_VALUE, INVALID_PAGE_SIZE, INVALID_PAGE_TOKEN.
 absl::StatusOr<mmu::HeatQuery> ToHeatQuery(

@@ -188,8 +188,7 @@ absl::StatusOr<v1::GetWorkingSetResponse> AgingServiceImpl::Get(
     const v1::GetWorkingSetRequest& request) {
   const absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
-  const absl::StatusOr<WorkingSetQuery> query =
-      ToWorkingSetQuery(request, (*vm)->SortedSlots());
+  const absl::StatusOr<WorkingSetQuery> query = ToWorkingSetQuery(request);
   if (!query.ok()) return query.status();
   const absl::StatusOr<std::shared_ptr<const mmu::WorkingSet>> working_set =
       FindWorkingSet(**vm);
@@ -202,7 +201,9 @@ absl::StatusOr<v1::GetWorkingSetResponse> AgingServiceImpl::Get(
   answer.set_vm((*vm)->name());
   answer.set_vm_uid((*vm)->uid());
   if (query->heat_map_unit.has_value()) {
-    AddHeatMaps((*working_set)->View(), *query->heat_map_unit, &answer);
+    const absl::Status added =
+        AddHeatMaps((*working_set)->View(), *query->heat_map_unit, &answer);
+    if (!added.ok()) return added;
   }
   return response;
 }
@@ -237,14 +238,8 @@ absl::StatusOr<v1::ForgetWorkingSetResponse> AgingServiceImpl::Forget(
     const v1::ForgetWorkingSetRequest& request) {
   const absl::StatusOr<VmUse> vm = FindVm(state_, request.vm(), "vm");
   if (!vm.ok()) return vm.status();
-  const absl::Status off = (*vm)->ager().Update([](AgerSettings* settings) {
-    settings->enabled = false;
-    return absl::OkStatus();
-  });
-  if (!off.ok()) return off;
+  (*vm)->ager().ForgetWorkingSet();
   state_.aging.Wake();
-  (*vm)->vm().ForgetWorkingSet();
-  (*vm)->working_set_sizes().Forget();
   return v1::ForgetWorkingSetResponse();
 }
 

@@ -10,6 +10,7 @@
 #include "google/longrunning/operations.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "mmud/v1/aging_service.grpc.pb.h"
+#include "mmud/v1/vm_service.grpc.pb.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 #include "tests/integration/test_client.h"
@@ -188,6 +189,43 @@ TEST_F(WorkingSetTest, AGenerationIsPacedAndCanBeCancelled) {
   EXPECT_EQ(FactsOf(cancelled.error()).reason, "OPERATION_CANCELLED");
   EXPECT_TRUE(Get().generations(0).incomplete());
   EXPECT_EQ(CreateGeneration().sequence(), 2);
+}
+
+// The operation ends, too, and the next generation is the first again.
+TEST_F(WorkingSetTest, AGenerationEndsWhenTheWorkingSetIsForgotten) {
+  const Guest guest(daemon_.client(), "alpha",
+                    {MakeSlot(1024 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  v1::CreateGenerationRequest request;
+  request.set_vm("vms/alpha");
+  request.set_cpu_percent(1);
+  const std::string slow =
+      daemon_.client()
+          .Must(&v1::AgingService::Stub::CreateGeneration, request)
+          .name();
+  v1::ForgetWorkingSetRequest forget;
+  forget.set_vm("vms/alpha");
+  daemon_.client().Must(&v1::AgingService::Stub::ForgetWorkingSet, forget);
+  const auto ended = daemon_.client().WaitDone(slow);
+  EXPECT_EQ(FactsOf(ended.error()).reason, "OPERATION_CANCELLED");
+  EXPECT_EQ(ReasonFor("GetWorkingSet", "vm: 'vms/alpha'"), "NO_GENERATION");
+  EXPECT_EQ(CreateGeneration().sequence(), 1);
+}
+
+// The units are those of the memslots that have maps, present or not.
+TEST_F(WorkingSetTest, AHeatMapHasALimitOfUnits) {
+  const Guest guest(daemon_.client(), "alpha",
+                    {MakeSlot(17 * kGiB, v1::MEMORY_BACKING_METADATA_ONLY)});
+  CreateGeneration();
+  v1::DeleteMemslotRequest remove;
+  remove.set_name("vms/alpha/memslots/0");
+  daemon_.client().Must(&v1::VmService::Stub::DeleteMemslot, remove);
+  EXPECT_EQ(
+      ReasonFor("GetWorkingSet", "vm: 'vms/alpha' heat_map_unit: PAGE_SIZE_4K"),
+      "TOO_MANY_PAGES");
+  CreateGeneration();
+  EXPECT_EQ(
+      ReasonFor("GetWorkingSet", "vm: 'vms/alpha' heat_map_unit: PAGE_SIZE_4K"),
+      "");
 }
 
 TEST_F(WorkingSetTest, TheAgerMakesGenerations) {
