@@ -247,15 +247,35 @@ TEST_F(TdpAgeTablesTest, APageThatAFaultMapsIsYoungAndThenCounted) {
   EXPECT_EQ(Old(), 6u);
 }
 
+// A recovery removes tables with all their leafs, and a split fills tables from
+// the pool. No change of a single leaf makes their numbers unknown.
 TEST_F(TdpAgeTablesTest, TheNumberOfAFormerTableIsForgotten) {
-  for (int i = 0; i < 3; ++i) {
-    vm_->state().tdp.FastZapAll(nullptr);
-    RcuBarrier();  // the tables are in the pool
-    Write(*vm_, 100 * kPageSize);
-    EXPECT_EQ(Count(), kUnknown);
-    EXPECT_THAT(Young(), ElementsAre(100));
-    EXPECT_EQ(Old(), 1u);
+  constexpr int kTables = 8;
+  const GfnRange all = GfnRange::Of(Gfn(0), kTables * k2MPages);
+  vm_ = MakeVm({Slot(0, 0, kTables * 2 * kMiB, Level::k2M)});
+  Touch(*vm_, all);
+  Split(*vm_, all);
+  for (int i = 0; i < kTables; ++i) Zap(i * k2MPages);
+  Age(all);
+  EXPECT_EQ(Count(), 511);
+  EXPECT_EQ(Recover(*vm_, all).to_2m_count, kTables);
+  EXPECT_EQ(Age(all).old_page_count, all.pages());
+  RcuBarrier();  // the former tables are in the pool
+  Split(*vm_, all);
+  EXPECT_EQ(Count(), kUnknown);
+  EXPECT_EQ(AuditFindings(*vm_), "");
+
+  // An ageing comes when another has cleared Accessed above a table and has not
+  // yet begun to count its leafs.
+  AgeResult aged;
+  Interleaving threads;
+  threads.Add("age", [&] { aged = Age(all); });
+  for (int i = 0; i < kTables; ++i) {
+    threads.RunTo("age", HookPoint::kClearToToken);
+    EXPECT_EQ(Age(all, AgeMode::kTest).old_page_count, all.pages());
   }
+  threads.RunToEnd("age");
+  EXPECT_EQ(aged.old_page_count, all.pages());
 }
 
 // Covers: TDP-52
