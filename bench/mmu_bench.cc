@@ -22,6 +22,7 @@
 #include "bench/memslot_perf.h"
 #include "bench/mmu_stress.h"
 #include "bench/nested_split_perf.h"
+#include "bench/rmap_aging_perf.h"
 #include "bench/rows.h"
 
 namespace mmu::bench {
@@ -45,6 +46,8 @@ constexpr char kHelp[] =
     "                       memslot_perf, mmu_stress\n"
     "  --scenario nested_split_perf -h   what splitting ahead spares nested\n"
     "                       guests, by how much of it they write\n"
+    "  --scenario rmap_aging_perf -h     what ageing by rmaps costs while\n"
+    "                       vCPUs fault and zap in the same pages\n"
     "  --scenario growth    1 GiB to 1 TiB, 4,000 to 32,764 memslots, 1 to 64\n"
     "                       vCPUs; needs 3 GiB\n";
 
@@ -145,6 +148,8 @@ const std::map<std::string, std::function<int(const Arguments&)>>& Scenarios() {
           {"mmu_stress", With(ParseMmuStress, kMmuStressHelp, RunMmuStress)},
           {"nested_split_perf", With(ParseNestedSplitPerf, kNestedSplitPerfHelp,
                                      RunNestedSplitPerf)},
+          {"rmap_aging_perf",
+           With(ParseRmapAgingPerf, kRmapAgingPerfHelp, RunRmapAgingPerf)},
       };
   return *scenarios;
 }

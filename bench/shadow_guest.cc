@@ -20,9 +20,10 @@ constexpr uint64_t kTableBytes = uint64_t{16} << 20;
 constexpr uint64_t kShadowPages = uint64_t{1} << 20;
 
 std::unique_ptr<Vm> MakeShadowVm(ShadowGuest::Kind kind, uint64_t data_bytes,
-                                 Level host_page_level) {
+                                 Level host_page_level, int vcpus) {
   VmConfig config;
   config.shadow_page_limit = kShadowPages;
+  config.vcpu_count = vcpus;
   switch (kind) {
     case ShadowGuest::Kind::kGuestTables:
       config.mmu = MmuMode::kShadow;
@@ -70,10 +71,11 @@ absl::Status ShadowGuest::Memory::Access(Gpa gpa, int size_bytes,
   return absl::OkStatus();
 }
 
-ShadowGuest::ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level)
+ShadowGuest::ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level,
+                         int vcpus)
     : kind_(kind),
       data_{ToGfn(kData), ToGfn(kData + data_bytes)},
-      vm_(MakeShadowVm(kind, data_bytes, host_page_level)),
+      vm_(MakeShadowVm(kind, data_bytes, host_page_level, vcpus)),
       // NPT has the layout of a guest's own tables of four levels.
       format_(kind == Kind::kEpt ? NestedEntryFormat::kEpt
                                  : NestedEntryFormat::kNpt),
@@ -114,33 +116,36 @@ const uint64_t* ShadowGuest::HostTable(Gpa gpa) {
 }
 
 void ShadowGuest::Start() {
-  switch (kind_) {
-    case Kind::kGuestTables: {
-      GuestPagingState state;
-      state.cr0 = kCr0Pg | kCr0Wp;
-      state.cr4 = kCr4Pae;
-      state.efer = kEferNx | kEferLma;
-      shadow().SetPaging(ShadowPaging::OfGuest(state));
-      break;
+  for (int vcpu = 0; vcpu < static_cast<int>(state().vcpus.size()); ++vcpu) {
+    switch (kind_) {
+      case Kind::kGuestTables: {
+        GuestPagingState state;
+        state.cr0 = kCr0Pg | kCr0Wp;
+        state.cr4 = kCr4Pae;
+        state.efer = kEferNx | kEferLma;
+        shadow(vcpu).SetPaging(ShadowPaging::OfGuest(state));
+        break;
+      }
+      case Kind::kEpt:
+        shadow(vcpu).SetPaging(ShadowPaging::OfEpt({.ad_bits = true}));
+        break;
+      case Kind::kDirect:
+        break;  // the vCPU's initial state
     }
-    case Kind::kEpt:
-      shadow().SetPaging(ShadowPaging::OfEpt({.ad_bits = true}));
-      break;
-    case Kind::kDirect:
-      break;  // the vCPU's initial state
+    ReloadRoot(ShadowVcpu::Flush::kYes, vcpu);
   }
-  ReloadRoot(ShadowVcpu::Flush::kYes);
 }
 
-void ShadowGuest::Access(uint64_t address, AccessKind kind, uint64_t word) {
+void ShadowGuest::Access(uint64_t address, AccessKind kind, uint64_t word,
+                         int vcpu) {
   GuestFault fault;
-  BENCH_CHECK(shadow().Access(address, 8, AccessOf(kind), &word, &fault) ==
+  BENCH_CHECK(shadow(vcpu).Access(address, 8, AccessOf(kind), &word, &fault) ==
               AccessOutcome::kDone);
 }
 
-void ShadowGuest::Fault(uint64_t address, AccessKind kind) {
+void ShadowGuest::Fault(uint64_t address, AccessKind kind, int vcpu) {
   const ShadowFaultOutcome outcome =
-      HandleShadowFault(state(), *state().vcpus[0], shadow(), address,
+      HandleShadowFault(state(), *state().vcpus[vcpu], shadow(vcpu), address,
                         AccessOf(kind), WalkResult());
   BENCH_CHECK(outcome.result == FaultResult::kFixed);
 }

@@ -29,8 +29,9 @@
 
 namespace mmu::bench {
 
-// One vCPU, two slots: a small one at 0 for tables, and a large one without
-// contents from kData on. Thread-compatible.
+// vCPUs with the same tables, and two slots: a small one at 0 for tables, and a
+// large one without contents from kData on. Thread-compatible; after Start,
+// each vCPU may be used by a thread of its own.
 class ShadowGuest {
  public:
   enum class Kind : uint8_t {
@@ -41,7 +42,8 @@ class ShadowGuest {
   static constexpr Gpa kData{uint64_t{1} << 30};
 
   // `host_page_level` is that of the large slot.
-  ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level);
+  ShadowGuest(Kind kind, uint64_t data_bytes, Level host_page_level,
+              int vcpus = 1);
   ShadowGuest(const ShadowGuest&) = delete;
   ShadowGuest& operator=(const ShadowGuest&) = delete;
 
@@ -56,15 +58,18 @@ class ShadowGuest {
   // The 512 entries of the table at `gpa`, as the host sees them.
   const uint64_t* HostTable(Gpa gpa);
 
-  // Makes the vCPU use these tables.
+  // Makes the vCPUs use these tables.
   void Start();
   // Loads the root's address into CR3 or EPTP again. kYes also flushes.
-  void ReloadRoot(ShadowVcpu::Flush flush) { shadow().SetRoot(root_, flush); }
+  void ReloadRoot(ShadowVcpu::Flush flush, int vcpu = 0) {
+    shadow(vcpu).SetRoot(root_, flush);
+  }
 
-  // Makes one access by the vCPU, which must succeed.
-  void Access(uint64_t address, AccessKind kind, uint64_t word = 0);
+  // Makes one access by a vCPU, which must succeed.
+  void Access(uint64_t address, AccessKind kind, uint64_t word = 0,
+              int vcpu = 0);
   // Calls the fault handler for an entry that is not present.
-  void Fault(uint64_t address, AccessKind kind);
+  void Fault(uint64_t address, AccessKind kind, int vcpu = 0);
   // The entry for `address` in the shadow 4K table that covers it, found by the
   // hardware's walk. REQUIRES: that table exists.
   SpteSlot& WalkShadow(uint64_t address);
@@ -72,7 +77,7 @@ class ShadowGuest {
   Vm& vm() { return *vm_; }
   VmState& state() { return vm_->state(); }
   ShadowMmu& mmu() { return *state().shadow; }
-  ShadowVcpu& shadow() { return *state().vcpus[0]->shadow(); }
+  ShadowVcpu& shadow(int vcpu = 0) { return *state().vcpus[vcpu]->shadow(); }
   const GuestRoot& root() const { return root_; }
   GuestPageAccess AccessOf(AccessKind kind) const { return {.kind = kind}; }
 
