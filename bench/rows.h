@@ -14,7 +14,7 @@ std::vector<Benchmark> TlbRows();          // tlb_hit
 std::vector<Benchmark> LogRows();          // enable_wp, clear_dirty*
 std::vector<Benchmark> SplitRows();        // split_1g
 std::vector<Benchmark> SealRows();         // seal_*
-std::vector<Benchmark> AgeRows();          // age_*, walk_while_aged
+std::vector<Benchmark> AgeRows();          // age_*, walk_*
 std::vector<Benchmark> MemoryRows();       // memory
 std::vector<Benchmark> ContentionRows();   // fault_parallel
 std::vector<Benchmark> StallRows();        // lock_hold, vcpu_stall_*

@@ -224,7 +224,7 @@ std::vector<AgedGuest::SmallLeafs> AgedGuest::HeirsOfYoungLeafs() {
   const size_t huge = ArrayOf(Level::k2M);
   for (const GfnRange leaf : model_.Leafs(huge)) {
     if (!model_.IsYoung(huge, leaf.start)) continue;
-    SmallLeafs heir{.huge_array = huge, .array = small};
+    SmallLeafs heir{.huge_array = huge, .array = small, .gfns = {}};
     for (Gfn gfn = leaf.start; gfn < leaf.end; gfn += 1) {
       if (HasAdBits(vm_->config()) || model_.LeafAt(small, gfn).empty()) {
         heir.gfns.push_back(gfn);
