@@ -40,7 +40,8 @@ template <typename Fn>
 }
 
 // The error for a lack of memory: RESOURCE_EXHAUSTED RESOURCE_EXHAUSTED_MEMORY
-// (ENOMEM), "no memory to `what`; free some and try again".
+// (ENOMEM), "no memory to `what`; free some and try again". Without memory for
+// that text, the same error without `field` and `what`.
 absl::Status NoMemory(std::string_view field, std::string_view what);
 
 // The same as TryWithMemory for a `prepare` that returns a Status or StatusOr:

@@ -174,6 +174,24 @@ TEST(GenerationScanTest, ASlotInThePlaceOfAnotherMakesAGenerationIncomplete) {
     ASSERT_TRUE(vm->SetMemslot(slot).ok());
     EXPECT_TRUE(scan->Next().ok());
     EXPECT_EQ(scan->coverage().incomplete, replaced_before_its_piece);
+    EXPECT_EQ(scan->coverage().lost, replaced_before_its_piece);
+  }
+}
+
+// A move unmaps the slot's pages. If it comes before their piece, the scan does
+// not examine them; if it comes after it, it does no harm.
+TEST(GenerationScanTest, ASlotThatMovesAwayMakesAGenerationIncomplete) {
+  for (const bool moved_before_its_piece : {true, false}) {
+    auto vm =
+        MakeVmOf(MmuMode::kTdp, {Slot(0, 0, kMiB), Slot(1, 8 * kGiB, kMiB)});
+    const auto scan = vm->BeginGeneration({}).value();
+    EXPECT_TRUE(scan->Next().ok());
+    const uint32_t slot = moved_before_its_piece ? 1 : 0;
+    ASSERT_TRUE(vm->SetMemslot(Slot(slot, 16 * kGiB, kMiB)).ok());
+    EXPECT_TRUE(scan->Next().ok());
+    EXPECT_TRUE(scan->done());
+    EXPECT_EQ(scan->coverage().incomplete, moved_before_its_piece);
+    EXPECT_FALSE(scan->coverage().lost);
   }
 }
 
@@ -208,6 +226,7 @@ TEST(GenerationScanTest, WithoutMemoryAGenerationIsNotBegunOrItEnds) {
     const auto last = set->FindGeneration(newest);
     ASSERT_TRUE(last->ended_at_nanos.has_value());
     EXPECT_EQ(CoverageOf(last->totals).incomplete, newest == 2);
+    EXPECT_EQ(CoverageOf(last->totals).lost, newest == 2);
     (newest == 1 ? not_begun : broken_off) += 1;
     EXPECT_EQ(CoverageOf(Scan(*vm)).others_cleared, newest == 1);
   }
@@ -300,12 +319,14 @@ TEST(GenerationScanTest, CoverageSurvivesItsFlags) {
                                          .lock = AgingLock::kWrite};
   for (bool GenerationCoverage::*flag :
        {&GenerationCoverage::look_around, &GenerationCoverage::incomplete,
-        &GenerationCoverage::others_cleared}) {
+        &GenerationCoverage::lost, &GenerationCoverage::others_cleared}) {
     coverage.*flag = true;
     const auto read = GenerationCoverage::FromFlags(coverage.ToFlags());
     EXPECT_EQ(read.ToFlags(), coverage.ToFlags());
     EXPECT_TRUE(read.*flag);
-    EXPECT_EQ(read.look_around + read.incomplete + read.others_cleared, 1);
+    EXPECT_EQ(
+        read.look_around + read.incomplete + read.lost + read.others_cleared,
+        1);
     coverage.*flag = false;
     AgeReach reach = read.reach;
     EXPECT_TRUE(reach.Of(MmuKind::kTdp).asked);

@@ -200,6 +200,15 @@ TEST_F(SplitOrderTest, MemoryThatNoGenerationHasSeenIsNotCold) {
   { const auto broken_off = vm_->BeginGeneration({}).value(); }
   EXPECT_EQ(cold_pages(Blocks(0, kBlocks)), 0u);
   EXPECT_EQ(cold_pages(added), kBlockPages);
+  // The same for one that has moved.
+  const GfnRange moved = Blocks(4 * kBlocks, 1);
+  ASSERT_TRUE(
+      vm_->SetMemslot(Slot(1, moved.start.value() * kPageSize, kBlockBytes))
+          .ok());
+  { const auto broken_off = vm_->BeginGeneration({}).value(); }
+  EXPECT_EQ(cold_pages(moved), 0u);
+  MakeGeneration();
+  EXPECT_EQ(cold_pages(moved), kBlockPages);
 }
 
 TEST_F(SplitOrderTest, AJobLeavesColdBlocksHuge) {

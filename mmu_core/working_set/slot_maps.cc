@@ -37,7 +37,9 @@ absl::optional<SlotMaps> MapsOfSlots(const SlotMaps& before,
   for (const TrackedSlot& slot : slots) {
     MMU_CHECK(!slot.range.empty());
     if (const SlotMap* old = FindMap(before, slot); old != nullptr) {
-      maps.push_back({slot, old->map, old->first_generation});
+      maps.push_back(
+          {slot, old->map,
+           slot == old->slot ? old->first_generation : next_generation});
       continue;
     }
     std::shared_ptr<GenerationMap> map =

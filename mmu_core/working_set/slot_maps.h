@@ -29,7 +29,8 @@ struct TrackedSlot {
 struct SlotMap {
   TrackedSlot slot;
   std::shared_ptr<GenerationMap> map;  // its page 0 is slot.range.start
-  uint64_t first_generation = 0;       // the first one that could be recorded
+  // The first one that could be recorded since the slot is where it is.
+  uint64_t first_generation = 0;
 };
 
 // Ascending by gfn; the ranges do not overlap.
@@ -38,8 +39,8 @@ using SlotMaps = std::vector<SlotMap>;
 // The maps of `slots`, whose ids are unique and whose ranges do not overlap. A
 // slot that has a map in `before`, with the same id, uid and number of pages,
 // keeps it, also if the slot has moved. Each other slot gets a new map, in
-// which no page was found young; `next_generation` is the first to be recorded
-// in it. Nothing if the host has no memory.
+// which no page was found young. `next_generation` is the first to be recorded
+// of slots that are new or have moved. Nothing if the host has no memory.
 absl::optional<SlotMaps> MapsOfSlots(const SlotMaps& before,
                                      absl::Span<const TrackedSlot> slots,
                                      uint64_t next_generation);

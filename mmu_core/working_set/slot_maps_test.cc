@@ -41,9 +41,11 @@ TEST(SlotMapsTest, AMapKnowsItsFirstGeneration) {
   const SlotMaps before = Maps({Slot(1, 1, 0, 10)}, {}, 3);
   EXPECT_EQ(before[0].first_generation, 3u);
   const SlotMaps after =
-      Maps({Slot(1, 1, 700, 10), Slot(2, 1, 710, 10)}, before, 5);
+      Maps({Slot(1, 1, 0, 10), Slot(2, 1, 710, 10)}, before, 5);
   EXPECT_EQ(after[0].first_generation, 3u);
   EXPECT_EQ(after[1].first_generation, 5u);
+  const SlotMaps moved = Maps({Slot(1, 1, 800, 10)}, after, 7);
+  EXPECT_EQ(moved[0].first_generation, 7u) << "a move unmaps its pages";
 }
 
 TEST(SlotMapsTest, AnotherSlotGetsAMapOfItsOwn) {

@@ -83,6 +83,9 @@ absl::Status Ager::Update(
 void Ager::ForgetWorkingSet() {
   absl::MutexLock lock(&mu_);
   state_.settings.enabled = false;
+  state_.interval = absl::ZeroDuration();
+  state_.changed_ratio = absl::nullopt;
+  began_ = mmu::MonotonicTime::InfinitePast();
   vm_.ForgetWorkingSet();
 }
 
@@ -144,20 +147,22 @@ absl::StatusOr<bool> Ager::Work() {
   }
   const absl::Status status = scan_->done() ? absl::OkStatus() : scan_->Next();
   if (!scan_->done()) return false;
-  const bool forgotten = scan_->forgotten();
+  // Until the scan ends, nobody tracks another working set.
+  const std::shared_ptr<const mmu::WorkingSet> working_set =
+      scan_->forgotten() ? nullptr : vm_.FindWorkingSet();
   scan_.reset();
   if (!status.ok()) return status;
-  if (!forgotten) NoteEnd();
-  return !forgotten;
+  if (working_set != nullptr) NoteEnd(working_set);
+  return working_set != nullptr;
 }
 
-void Ager::NoteEnd() {
-  const auto working_set = vm_.FindWorkingSet();
-  if (working_set == nullptr) return;
-  const mmu::WorkingSetSnapshot snapshot = SnapshotForMetrics(*working_set);
-  sizes_.Set(working_set, snapshot);
+void Ager::NoteEnd(const std::shared_ptr<const mmu::WorkingSet>& working_set) {
+  const absl::optional<mmu::WorkingSetSnapshot> snapshot =
+      sizes_.Measure(working_set);
+  // Without memory for it the interval stays, and the sizes are the former.
+  if (!snapshot.has_value()) return;
   absl::MutexLock lock(&mu_);
-  state_.changed_ratio = ChangedRatio(snapshot);
+  state_.changed_ratio = ChangedRatio(*snapshot);
   state_.interval =
       NextInterval(std::max(state_.interval, state_.settings.min_interval),
                    state_.changed_ratio, state_.settings);

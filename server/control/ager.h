@@ -16,6 +16,8 @@
 #include "mmu_core/base/clock.h"
 #include "mmu_core/vm/jobs/generation_scan.h"
 #include "mmu_core/vm/vm.h"
+#include "mmu_core/working_set/working_set.h"
+#include "mmu_core/working_set/working_set_snapshot.h"
 #include "server/control/working_set_sizes.h"
 
 namespace mmud {
@@ -91,7 +93,7 @@ class Ager {
   // Examines a piece, of a new generation if no scan goes on. Returns whether
   // that was the last one.
   absl::StatusOr<bool> Work();
-  void NoteEnd();
+  void NoteEnd(const std::shared_ptr<const mmu::WorkingSet>& working_set);
 
   mmu::Vm& vm_;
   WorkingSetSizes& sizes_;

@@ -1,10 +1,12 @@
 #include "server/control/aging_thread.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
 #include "mmu_core/base/mutex.h"
 #include "mmu_core/base/thread.h"
@@ -14,6 +16,43 @@
 #include "server/control/vm_registry.h"
 
 namespace mmud {
+
+namespace {
+
+// After which work that found no memory is tried again.
+constexpr absl::Duration kRetry = absl::Seconds(1);
+
+}  // namespace
+
+AgerTotals& AgerTotals::operator+=(const AgerTotals& other) {
+  generations += other.generations;
+  failures += other.failures;
+  cpu_time += other.cpu_time;
+  return *this;
+}
+
+mmu::MonotonicTime StepAgers(VmRegistry& vms, mmu::MonotonicTime now,
+                             AgerTotals& totals) {
+  mmu::MonotonicTime next = mmu::MonotonicTime::InfiniteFuture();
+  // No VM is kept from its deletion for longer than its own step lasts.
+  std::string last;
+  for (;;) {
+    std::vector<VmRegistry::Sight> found = vms.List(last, /*limit=*/1);
+    if (found.empty()) return next;
+    VmRegistry::Sight& vm = found.front();
+    last = std::move(vm.name);
+    if (!vm.use || vm.use->deleting()) continue;
+    Ager::Outcome step = {.due = now + kRetry, .failed = true};
+    static_cast<void>(mmu::TryWithMemory([&] {
+      step = vm.use->ager().Step(now);
+      return true;
+    }));
+    next = std::min(next, step.due);
+    totals += {.generations = step.ended_generation ? uint64_t{1} : 0,
+               .failures = step.failed ? uint64_t{1} : 0,
+               .cpu_time = step.cpu_time};
+  }
+}
 
 AgingThread::AgingThread(VmRegistry& vms)
     : vms_(vms), thread_(mmu::MakeThreadOrExit("aging", [this] { Run(); })) {}
@@ -39,41 +78,21 @@ AgerTotals AgingThread::totals() const {
 }
 
 void AgingThread::Run() {
-  // Without memory to look for the VMs, try again after a while. A step that
-  // finds none ends with an error and counts as failed.
-  constexpr absl::Duration kRetry = absl::Seconds(1);
   for (;;) {
+    AgerTotals done;
     mmu::MonotonicTime due = mmu::MonotonicTime::Now() + kRetry;
+    // There may be no memory to look for the VMs.
     static_cast<void>(mmu::TryWithMemory([&] {
-      due = StepAll();
+      due = StepAgers(vms_, mmu::MonotonicTime::Now(), done);
       return true;
     }));
     mmu::MutexLock lock(mu_);
+    totals_ += done;
     while (!stopping_ && !woken_) {
       if (!mmu::WaitUntil(changed_, mu_, due)) break;
     }
     if (stopping_) return;
     woken_ = false;
-  }
-}
-
-mmu::MonotonicTime AgingThread::StepAll() {
-  mmu::MonotonicTime next = mmu::MonotonicTime::InfiniteFuture();
-  // One VM after the other, so that none is kept from its deletion for longer
-  // than its own step lasts.
-  std::string last;
-  for (;;) {
-    std::vector<VmRegistry::Sight> vms = vms_.List(last, /*limit=*/1);
-    if (vms.empty()) return next;
-    VmRegistry::Sight& vm = vms.front();
-    last = std::move(vm.name);
-    if (!vm.use || vm.use->deleting()) continue;
-    const Ager::Outcome step = vm.use->ager().Step(mmu::MonotonicTime::Now());
-    next = std::min(next, step.due);
-    mmu::MutexLock lock(mu_);
-    totals_.generations += step.ended_generation ? 1 : 0;
-    totals_.failures += step.failed ? 1 : 0;
-    totals_.cpu_time += step.cpu_time;
   }
 }
 

@@ -19,7 +19,15 @@ struct AgerTotals {
   uint64_t generations = 0;
   uint64_t failures = 0;
   absl::Duration cpu_time;
+
+  AgerTotals& operator+=(const AgerTotals& other);
 };
+
+// One step of the ager of each VM, one VM after the other. Adds what they did
+// to `totals`, and returns when the next step is due. Without memory for the
+// step of a VM, that counts as failed and is due again after a while.
+mmu::MonotonicTime StepAgers(VmRegistry& vms, mmu::MonotonicTime now,
+                             AgerTotals& totals);
 
 // Works from construction to destruction. All agers together use one processor
 // at most. Thread-safe.
@@ -38,8 +46,6 @@ class AgingThread {
 
  private:
   void Run();
-  // One step of each ager. Returns when the next step is due.
-  mmu::MonotonicTime StepAll();
 
   VmRegistry& vms_;
   mutable mmu::Mutex mu_;

@@ -44,11 +44,14 @@ absl::StatusOr<bool> GenerationJob::Run() {
                                      : PauseForBudget(cpu_time, cpu_percent_);
     cancelled = cancelled_.WaitFor(pause);
   }
-  const bool whole = scan_->done() && !scan_->forgotten();
+  // Until the scan ends, nobody tracks another working set.
+  const std::shared_ptr<const mmu::WorkingSet> working_set =
+      scan_->forgotten() ? nullptr : vm_.vm().FindWorkingSet();
+  const bool whole = scan_->done() && working_set != nullptr;
   scan_.reset();
-  if (const auto working_set = vm_.vm().FindWorkingSet();
-      working_set != nullptr) {
-    vm_.working_set_sizes().Set(working_set, SnapshotForMetrics(*working_set));
+  // Without memory for it the sizes are the former.
+  if (working_set != nullptr) {
+    static_cast<void>(vm_.working_set_sizes().Measure(working_set));
   }
   return whole;
 }

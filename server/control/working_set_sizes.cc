@@ -7,30 +7,31 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
-#include "mmu_core/base/check.h"
+#include "mmu_core/base/with_memory.h"
 #include "mmu_core/sync/spin.h"
 #include "mmu_core/working_set/working_set.h"
 #include "mmu_core/working_set/working_set_snapshot.h"
 
 namespace mmud {
 
-mmu::WorkingSetSnapshot SnapshotForMetrics(const mmu::WorkingSet& working_set) {
+absl::optional<mmu::WorkingSetSnapshot> WorkingSetSizes::Measure(
+    const std::shared_ptr<const mmu::WorkingSet>& working_set) {
   std::array<int64_t, kWorkingSetWindows.size()> windows{};
   for (size_t i = 0; i < windows.size(); ++i) {
     windows[i] = kWorkingSetWindows[i].nanos;
   }
-  return working_set.TakeSnapshot(mmu::MonotonicNanos(), windows);
-}
-
-void WorkingSetSizes::Set(
-    const std::shared_ptr<const mmu::WorkingSet>& working_set,
-    const mmu::WorkingSetSnapshot& now) {
-  MMU_CHECK(now.windows.size() == kWorkingSetWindows.size());
+  absl::optional<mmu::WorkingSetSnapshot> now;
+  const bool enough = mmu::TryWithMemory([&] {
+    now = working_set->TakeSnapshot(mmu::MonotonicNanos(), windows);
+    return true;
+  });
+  if (!enough) return absl::nullopt;
   WorkingSetBytes bytes{};
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = now.windows[i].bytes();
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = now->windows[i].bytes();
   absl::MutexLock lock(&mu_);
   working_set_ = working_set;
   bytes_ = bytes;
+  return now;
 }
 
 absl::optional<WorkingSetBytes> WorkingSetSizes::Get(

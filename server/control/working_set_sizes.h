@@ -28,18 +28,15 @@ inline constexpr std::array<WorkingSetWindowLabel, 3> kWorkingSetWindows = {{
 // Bytes, in the order of kWorkingSetWindows.
 using WorkingSetBytes = std::array<uint64_t, kWorkingSetWindows.size()>;
 
-// The working set now, with kWorkingSetWindows. Passes over the generations of
-// all pages.
-mmu::WorkingSetSnapshot SnapshotForMetrics(const mmu::WorkingSet& working_set);
-
 // Keeps the sizes that the last generation left, since a scrape should not pass
 // over all pages. Thread-safe.
 class WorkingSetSizes {
  public:
-  // To be called after each generation. `now` is a snapshot of `working_set`,
-  // with kWorkingSetWindows.
-  void Set(const std::shared_ptr<const mmu::WorkingSet>& working_set,
-           const mmu::WorkingSetSnapshot& now);
+  // To be called after each generation, with the VM's working set. Passes over
+  // the generations of all pages and returns what it found. Nullopt without
+  // memory for it: then the former sizes stay.
+  absl::optional<mmu::WorkingSetSnapshot> Measure(
+      const std::shared_ptr<const mmu::WorkingSet>& working_set);
   // The sizes of `working_set`, which the VM has now, or null. Nullopt before
   // its first generation has ended.
   absl::optional<WorkingSetBytes> Get(

@@ -1,7 +1,9 @@
 #include "mmu_core/vm/core/tracked_slots.h"
 
+#include <algorithm>
 #include <vector>
 
+#include "mmu_core/base/address.h"
 #include "mmu_core/base/gfn_range.h"
 #include "mmu_core/memory/memslot.h"
 #include "mmu_core/memory/memslot_set.h"
@@ -19,6 +21,22 @@ std::vector<TrackedSlot> TrackedSlotsIn(const VmCore& vm, GfnRange range) {
     slots.push_back({slot->id, slot->uid, slot->range()});
   }
   return slots;
+}
+
+bool ContainsSlot(const std::vector<TrackedSlot>& slots,
+                  const TrackedSlot& slot) {
+  const auto found =
+      std::lower_bound(slots.begin(), slots.end(), slot.range.start,
+                       [](const TrackedSlot& other, Gfn start) {
+                         return other.range.start < start;
+                       });
+  return found != slots.end() && *found == slot;
+}
+
+bool StillHasSlot(const VmCore& vm, const TrackedSlot& slot) {
+  RcuReadGuard slots_rcu;
+  const Memslot* now = vm.slots.Active(/*as_id=*/0).FindById(slot.id);
+  return now != nullptr && now->uid == slot.uid;
 }
 
 }  // namespace mmu

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "mmu_core/base/gfn_range.h"
-#include "mmu_core/sync/spin.h"
 #include "mmu_core/vm/jobs/generation_coverage.h"
 #include "mmu_core/working_set/generation_age.h"
 #include "mmu_core/working_set/slot_maps.h"
@@ -16,10 +14,8 @@
 namespace mmu {
 
 ColdMemory::ColdMemory(const WorkingSet& working_set,
-                       const GenerationView& view, absl::Duration cold_after)
+                       const GenerationView& view, int64_t since_nanos)
     : view_(view) {
-  const int64_t latest =
-      MonotonicNanos() - absl::ToInt64Nanoseconds(cold_after);
   uint64_t newest_whole = 0;
   const uint64_t remembered = std::min(view.newest, kKeptGenerations);
   for (uint64_t age = 0; age < remembered; ++age) {
@@ -27,17 +23,23 @@ ColdMemory::ColdMemory(const WorkingSet& working_set,
         working_set.FindGeneration(view.newest - age);
     if (!generation.has_value()) break;  // newer ones took its place meanwhile
     const bool ended = generation->ended_at_nanos.has_value();
+    const auto coverage =
+        GenerationCoverage::FromFlags(generation->totals.coverage);
+    if (coverage.hides_accesses() &&
+        *generation->ended_at_nanos > since_nanos) {
+      newest_first_generation_ = 0;
+      return;
+    }
     // A page was accessed before the end of the generation that found it young.
     if (newest_whole != 0 && first_cold_age_ == kNeverYoung && ended &&
-        *generation->ended_at_nanos <= latest) {
+        *generation->ended_at_nanos <= since_nanos) {
       first_cold_age_ = static_cast<GenerationAge>(age);
     }
-    if (newest_whole == 0 && ended &&
-        GenerationCoverage::FromFlags(generation->totals.coverage).whole()) {
+    if (newest_whole == 0 && ended && coverage.whole()) {
       newest_whole = generation->sequence;
     }
     if (newest_whole != 0 && newest_first_generation_ == 0 &&
-        generation->began_at_nanos <= latest) {
+        generation->began_at_nanos <= since_nanos) {
       newest_first_generation_ = generation->sequence;
     }
   }

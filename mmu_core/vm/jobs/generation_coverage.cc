@@ -15,6 +15,7 @@ constexpr uint32_t kSkippedFlag = 2;
 constexpr int kLockShift = 2;
 constexpr uint32_t kLockMask = 3;
 constexpr int kBitsPerMmu = 4;
+constexpr uint32_t kLostFlag = 1u << 28;
 constexpr uint32_t kLookAroundFlag = 1u << 29;
 constexpr uint32_t kIncompleteFlag = 1u << 30;
 constexpr uint32_t kOthersClearedFlag = 1u << 31;
@@ -36,6 +37,7 @@ uint32_t GenerationCoverage::ToFlags() const {
   }
   if (look_around) flags |= kLookAroundFlag;
   if (incomplete) flags |= kIncompleteFlag;
+  if (lost) flags |= kLostFlag;
   if (others_cleared) flags |= kOthersClearedFlag;
   return flags;
 }
@@ -51,6 +53,7 @@ GenerationCoverage GenerationCoverage::FromFlags(uint32_t flags) {
   }
   coverage.look_around = (flags & kLookAroundFlag) != 0;
   coverage.incomplete = (flags & kIncompleteFlag) != 0;
+  coverage.lost = (flags & kLostFlag) != 0;
   coverage.others_cleared = (flags & kOthersClearedFlag) != 0;
   return coverage;
 }

@@ -37,7 +37,7 @@ std::vector<GfnRange> RangesOf(const std::vector<TrackedSlot>& slots) {
   return UnionOf(std::move(ranges));
 }
 
-// A page of the batch: another one in each of 64 generations.
+// A page of the batch. In 64 generations each page has its turn.
 Gfn ProbedPage(GfnRange batch, uint64_t sequence) {
   constexpr uint64_t kStep = 37;  // odd, so that all pages have their turn
   // A batch is shorter than kLookAroundBatch at the ends of a slot.
@@ -115,6 +115,7 @@ absl::Status GenerationScan::Next() {
                                        [&] { return ExaminePiece(piece); });
       !status.ok()) {
     coverage_.incomplete = true;
+    coverage_.lost = true;
     End();
     return status;
   }
@@ -149,17 +150,27 @@ absl::Status GenerationScan::ExaminePiece(GfnRange piece) {
     if (!status.ok()) return status;
     left.start = end;
   }
-  // What was found in a slot that came meanwhile went to the map of the slot
-  // that was there, which is gone.
-  if (!HasOnlyFormerSlots(piece)) coverage_.incomplete = true;
+  CompareSlots(piece);
   return absl::OkStatus();
 }
 
-bool GenerationScan::HasOnlyFormerSlots(GfnRange piece) const {
+void GenerationScan::CompareSlots(GfnRange piece) {
   const std::vector<TrackedSlot> now = TrackedSlotsIn(vm_, piece);
-  return std::all_of(now.begin(), now.end(), [this](const TrackedSlot& slot) {
-    return std::find(slots_.begin(), slots_.end(), slot) != slots_.end();
-  });
+  for (const TrackedSlot& slot : now) {
+    if (ContainsSlot(slots_, slot)) continue;
+    // What was found in it went to the map of a slot that was there before.
+    coverage_.incomplete = true;
+    coverage_.lost = true;
+  }
+  auto former = std::partition_point(slots_.begin(), slots_.end(),
+                                     [piece](const TrackedSlot& slot) {
+                                       return slot.range.end <= piece.start;
+                                     });
+  for (; former != slots_.end() && former->range.start < piece.end; ++former) {
+    if (!ContainsSlot(now, *former) && StillHasSlot(vm_, *former)) {
+      coverage_.incomplete = true;  // it has moved, and was not examined
+    }
+  }
 }
 
 absl::Status GenerationScan::ExamineBatch(GfnRange batch) {

@@ -95,8 +95,9 @@ class GenerationScan {
   // The next piece of the ranges, within one GiB.
   GfnRange NextPiece() const;
   absl::Status ExaminePiece(GfnRange piece);
-  // Whether the memslots of `piece` are some of those of the beginning.
-  bool HasOnlyFormerSlots(GfnRange piece) const;
+  // Notes where the memslots of `piece` are not those of the beginning, without
+  // those that are gone.
+  void CompareSlots(GfnRange piece);
   absl::Status ExamineBatch(GfnRange batch);
   // Ages `range` and records the young pages. kYes: adds to the totals.
   enum class InTotals : uint8_t { kNo, kYes };
@@ -107,7 +108,7 @@ class GenerationScan {
   VmCore& vm_;
   const GenerationOptions options_;
   const std::unique_ptr<TrackedWorkingSet::Turn> turn_;
-  const std::vector<TrackedSlot> slots_;  // at the beginning
+  const std::vector<TrackedSlot> slots_;  // at the beginning; ascending
   const std::vector<GfnRange> ranges_;    // ascending; none touches another
   const uint64_t sequence_;
   uint64_t total_pages_ = 0;

@@ -20,6 +20,7 @@
 #include "mmu_core/base/level.h"
 #include "mmu_core/base/reason.h"
 #include "mmu_core/dirty/current_dirty_log.h"
+#include "mmu_core/sync/spin.h"
 #include "mmu_core/tlb/tlb_flush.h"
 #include "mmu_core/vm/core/tracked_slots.h"
 #include "mmu_core/vm/core/vm_core.h"
@@ -46,9 +47,7 @@ GenerationView OfPresentSlots(const VmCore& vm, const GenerationView& view) {
   const std::vector<TrackedSlot> present = TrackedSlotsIn(vm, kAllGfns);
   SlotMaps slots;
   for (const SlotMap& map : *view.slots) {
-    if (std::find(present.begin(), present.end(), map.slot) != present.end()) {
-      slots.push_back(map);
-    }
+    if (ContainsSlot(present, map.slot)) slots.push_back(map);
   }
   return {view.newest, std::make_shared<const SlotMaps>(std::move(slots))};
 }
@@ -192,7 +191,10 @@ absl::StatusOr<OrderedRanges> OrderForSplit(
                      "CreateGeneration, or switch the ager on");
   }
   absl::optional<ColdMemory> cold;
-  if (cold_after.has_value()) cold.emplace(*working_set, view, *cold_after);
+  if (cold_after.has_value()) {
+    cold.emplace(*working_set, view,
+                 MonotonicNanos() - absl::ToInt64Nanoseconds(*cold_after));
+  }
   std::vector<Run> runs;
   for (const GfnRange range : ranges) {
     AddRuns(vm, view, range, order, cold, runs, ordered.cold_pages);
