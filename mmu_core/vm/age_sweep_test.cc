@@ -340,7 +340,9 @@ TEST(AgeSweepSlotsTest, NoPageIsYoungThatWentWithItsHugePage) {
                    MissingSlots::kSkip);
     EXPECT_EQ(sweep.Next(nullptr)->result.young_page_count, 256u);
     ASSERT_TRUE(vm->SetMemslot(Slot(0, 0, 0)).ok());
-    if (comes_back) ASSERT_TRUE(vm->SetMemslot(slot).ok());
+    if (comes_back) {
+      ASSERT_TRUE(vm->SetMemslot(slot).ok());
+    }
     const AgeSweep::Piece piece = sweep.Next(nullptr).value();
     EXPECT_EQ(piece.result.young_page_count, 0u);
     EXPECT_EQ(piece.result.old_page_count, 0u);
