@@ -221,12 +221,6 @@ void AgeAll(Vm& vm, uint64_t pages, AgeScan scan) {
                      Gfn(0), MissingSlots::kRefuse, {.scan = scan})
                   .ok());
 }
-void AgeWalkedTables(Vm& vm, uint64_t pages) {
-  AgeAll(vm, pages, AgeScan::kWalkedTables);
-}
-void AgeAllLeafs(Vm& vm, uint64_t pages) {
-  AgeAll(vm, pages, AgeScan::kAllLeafs);
-}
 
 // One generation at the pace of the daemon's ager: after each piece a pause
 // until the thread has used 2 % of a processor, its default.
@@ -239,34 +233,47 @@ void MakeGeneration(Vm& vm, uint64_t /*pages*/) {
   }
 }
 
+// Value and limit of one guest: each gives nanoseconds for an access.
+Measured WalkRow(const Effort& effort,
+                 absl::FunctionRef<double(WalkedGuest&)> value,
+                 absl::FunctionRef<double(WalkedGuest&)> limit) {
+  WalkedGuest guest(effort);
+  const Pair pair = Alternate(
+      InSlices(effort), [&] { return value(guest); },
+      [&] { return limit(guest); });
+  return {.unit = "ns", .value = pair.value, .limit = pair.limit};
+}
+
+double Alone(WalkedGuest& guest) { return guest.Walk(); }
+double BesideAger(WalkedGuest& guest) {
+  return guest.WalkBeside(MakeGeneration);
+}
+double BesideAgeing(WalkedGuest& guest) {
+  return guest.WalkBeside([](Vm& vm, uint64_t pages) {
+    AgeAll(vm, pages, AgeScan::kWalkedTables);
+  });
+}
+double BesideScan(WalkedGuest& guest) {
+  return guest.WalkBeside(
+      [](Vm& vm, uint64_t pages) { AgeAll(vm, pages, AgeScan::kAllLeafs); });
+}
+
 // Value: accesses while generations are made at the pace of the daemon's ager.
 // Limit: the same alone.
 Measured WalkUnderAger(const Effort& effort) {
-  WalkedGuest guest(effort);
-  const Pair pair = Alternate(
-      InSlices(effort), [&] { return guest.WalkBeside(MakeGeneration); },
-      [&] { return guest.Walk(); });
-  return {.unit = "ns", .value = pair.value, .limit = pair.limit};
+  return WalkRow(effort, BesideAger, Alone);
 }
 
 // Value: accesses while another thread ages the guest without a pause. Limit:
 // the same alone.
 Measured WalkWhileAged(const Effort& effort) {
-  WalkedGuest guest(effort);
-  const Pair pair = Alternate(
-      InSlices(effort), [&] { return guest.WalkBeside(AgeWalkedTables); },
-      [&] { return guest.Walk(); });
-  return {.unit = "ns", .value = pair.value, .limit = pair.limit};
+  return WalkRow(effort, BesideAgeing, Alone);
 }
 
 // Value: as in WalkWhileAged. Limit: the other thread reads all leafs each
 // time. The difference is the cost of clearing the entries above the leafs.
 Measured WalkAgainstScan(const Effort& effort) {
-  WalkedGuest guest(effort);
-  const Pair pair = Alternate(
-      InSlices(effort), [&] { return guest.WalkBeside(AgeWalkedTables); },
-      [&] { return guest.WalkBeside(AgeAllLeafs); });
-  return {.unit = "ns", .value = pair.value, .limit = pair.limit};
+  return WalkRow(effort, BesideAgeing, BesideScan);
 }
 
 }  // namespace

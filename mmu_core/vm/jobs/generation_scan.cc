@@ -111,8 +111,13 @@ absl::Status GenerationScan::Next() {
     return absl::OkStatus();
   }
   const GfnRange piece = NextPiece();
-  if (absl::Status status = WithMemory("vm", "examine the VM's memory",
-                                       [&] { return ExaminePiece(piece); });
+  const auto examine = [&] {
+    absl::Status status = ExaminePiece(piece);
+    if (status.ok()) CompareSlots(piece);
+    return status;
+  };
+  if (absl::Status status =
+          WithMemory("vm", "examine the VM's memory", examine);
       !status.ok()) {
     coverage_.incomplete = true;
     coverage_.lost = true;
@@ -136,21 +141,17 @@ GfnRange GenerationScan::NextPiece() const {
 }
 
 absl::Status GenerationScan::ExaminePiece(GfnRange piece) {
-  for (GfnRange left = piece; !left.empty();) {
-    Gfn end = left.end;
-    if (options_.scope == ScanScope::kLookAround) {
-      const uint64_t in_batch = left.start.value() % kLookAroundBatch;
-      end = std::min(left.start + (kLookAroundBatch - in_batch), left.end);
-    }
-    const GfnRange part = {left.start, end};
-    absl::Status status =
-        options_.scope == ScanScope::kLookAround
-            ? ExamineBatch(part)
-            : AgeAndRecord(part, options_.fast_only, InTotals::kYes);
-    if (!status.ok()) return status;
-    left.start = end;
+  if (options_.scope != ScanScope::kLookAround) {
+    return AgeAndRecord(piece, options_.fast_only, InTotals::kYes);
   }
-  CompareSlots(piece);
+  for (GfnRange left = piece; !left.empty();) {
+    const uint64_t in_batch = left.start.value() % kLookAroundBatch;
+    const GfnRange batch = {
+        left.start,
+        std::min(left.start + (kLookAroundBatch - in_batch), left.end)};
+    if (absl::Status status = ExamineBatch(batch); !status.ok()) return status;
+    left.start = batch.end;
+  }
   return absl::OkStatus();
 }
 
