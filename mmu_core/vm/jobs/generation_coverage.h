@@ -11,7 +11,7 @@ namespace mmu {
 
 // A value.
 struct GenerationCoverage {
-  AgeReach reach;            // without was_fast
+  AgeReach reach = {};       // without was_fast
   bool look_around = false;  // ScanScope::kLookAround
   // The scan was broken off; or where it came to a memslot that it began with,
   // it found another one, or the slot had moved away.
