@@ -31,7 +31,7 @@ struct TlbStaleness {
     kDaemon,   // that of the daemon's vCPUs (TlbOptions::Flushes::kWhole)
   };
 
-  std::string name;  // for tables
+  std::string name = {};  // for tables
   Size size = Size::kUnlimited;
   size_t entries = 0;
   size_t ways = 0;
