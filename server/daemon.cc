@@ -1,9 +1,5 @@
 #include "server/daemon.h"
 
-#include <pthread.h>
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +7,6 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/flags/parse.h"
@@ -25,7 +20,6 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "mmu_core/base/clock.h"
-#include "mmu_core/base/thread.h"
 #include "mmu_core/paging/table_pool.h"
 #include "mmu_core/sync/rcu.h"
 #include "server/base/build_info.h"
@@ -41,6 +35,7 @@
 #include "server/log/logging.h"
 #include "server/metrics/rpc_metrics.h"
 #include "server/services/daemon_state.h"
+#include "server/signals.h"
 
 namespace mmud {
 namespace {
@@ -56,12 +51,14 @@ constexpr char kUsage[] =
     "over gRPC.\n\n"
     "  mmud --listen=unix:/run/mmud.sock --metrics-address=127.0.0.1:9464\n"
     "  mmud --listen-tcp=127.0.0.1:0 --port-file=/tmp/mmud.ports\n\n"
-    "SIGTERM, SIGINT and SIGHUP drain: new work is refused, guests stop,\n"
-    "operations stop at their next safe point, streams and running calls end,\n"
-    "the exit code is 0. A second signal ends the daemon at once. SIGINT and\n"
-    "SIGHUP stay ignored if they are when it starts (nohup). Nothing is read\n"
-    "anew: start it again for another configuration. In names of flags '-'\n"
-    "and '_' are the same.";
+    "SIGTERM and SIGINT drain: new work is refused, guests stop, operations\n"
+    "stop at their next safe point, streams and running calls end, the exit\n"
+    "code is 0. A second signal ends the daemon at once. SIGHUP reads the "
+    "files\n"
+    "anew that may change while the daemon runs; another configuration needs "
+    "a\n"
+    "new start. SIGINT and SIGHUP stay ignored if they are when it starts\n"
+    "(nohup). In names of flags '-' and '_' are the same.";
 
 // Flags that may be given without a value. They are OptionFlags, and Abseil
 // allows only a plain bool without a value.
@@ -87,62 +84,6 @@ std::vector<std::string> WithUnderscores(int argc, char** argv) {
 int Fail(int code, const absl::Status& status) {
   std::fprintf(stderr, "mmud: %s\n", std::string(status.message()).c_str());
   return code;
-}
-
-// Whether the parent process made this process ignore the signal, as nohup does
-// with SIGHUP, and a shell with SIGINT for background jobs.
-bool IsIgnored(int number) {
-  struct sigaction action = {};
-  return sigaction(number, nullptr, &action) == 0 &&
-         (action.sa_flags & SA_SIGINFO) == 0 && action.sa_handler == SIG_IGN;
-}
-
-sigset_t EndSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  if (!IsIgnored(SIGINT)) sigaddset(&signals, SIGINT);
-  // SIGHUP is sent when the terminal is closed, or by a service manager as a
-  // request to reload.
-  if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
-  return signals;
-}
-
-// Called before any thread is made, so that all threads inherit the mask.
-void BlockSignals() {
-  const sigset_t signals = EndSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-}
-
-std::string WaitForSignal() {
-  const sigset_t signals = EndSignals();
-  int number = 0;
-  sigwait(&signals, &number);
-  switch (number) {
-    case SIGTERM:
-      return "SIGTERM";
-    case SIGHUP:
-      return "SIGHUP";
-    default:
-      return "SIGINT";
-  }
-}
-
-// Lets an impatient operator end the daemon with a second signal.
-void ExitOnSecondSignal() {
-  absl::StatusOr<std::thread> thread = mmu::MakeThread([] {
-    WaitForSignal();
-    Log(LogLevel::kWarning, "second signal: exiting at once");
-    _exit(1);
-  });
-  if (thread.ok()) {
-    thread->detach();
-    return;
-  }
-  // Without that thread the kernel ends the process, without a log line.
-  const sigset_t signals = EndSignals();
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
 // The file is written under another name and then renamed, so that a reader
@@ -237,9 +178,13 @@ int Serve(const Config& config, BuildVariant variant) {
   Log(LogLevel::kInfo, "serving", fields);
   {
     const Housekeeping housekeeping(state.vms, state.abandoned_logs);
-    const std::string signal = WaitForSignal();
-    Log(LogLevel::kInfo, "draining", {{"signal", signal}});
-    ExitOnSecondSignal();
+    SignalRequest signal = WaitForSignal();
+    for (; signal.reload; signal = WaitForSignal()) {
+      Log(LogLevel::kInfo, "reloading", {{"signal", signal.name}});
+      state.reload_actions.Run();
+    }
+    Log(LogLevel::kInfo, "draining", {{"signal", signal.name}});
+    ExitOnNextSignal();
     Drain(state, rpcs, **server);
   }
   server->reset();

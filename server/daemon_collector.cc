@@ -24,6 +24,7 @@
 #include "server/control/aging_thread.h"
 #include "server/control/managed_vm.h"
 #include "server/control/operation_metrics.h"
+#include "server/control/reload_actions.h"
 #include "server/control/vm_registry.h"
 #include "server/control/working_set_sizes.h"
 #include "server/control/workload_run.h"
@@ -51,6 +52,13 @@ void WriteDaemon(const DaemonState& state, MetricWriter* w) {
   w->Add(state.readiness.Why().empty() ? 1 : 0);
   w->Gauge("draining", "1 while the daemon is shutting down.");
   w->Add(draining ? 1 : 0);
+  w->Counter("reloads_total",
+             "Times that files were read anew on request, by result.");
+  const ReloadActions::Counts reloads = state.reload_actions.counts();
+  for (int i = 0; i < kReloadResults; ++i) {
+    w->Add(static_cast<double>(reloads[i]),
+           {{"result", ReloadResultName(static_cast<ReloadResult>(i))}});
+  }
   w->Counter("log_messages_total", "Lines that were logged.");
   const std::array<uint64_t, kLogLevels> counts = LogMessageCounts();
   for (int i = 0; i < kLogLevels; ++i) {

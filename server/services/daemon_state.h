@@ -25,6 +25,7 @@
 #include "server/control/operation_store.h"
 #include "server/control/pause_keeper.h"
 #include "server/control/readiness.h"
+#include "server/control/reload_actions.h"
 #include "server/control/vm_registry.h"
 #include "server/control/workload_store.h"
 #include "server/log/call_log.h"
@@ -56,6 +57,7 @@ struct DaemonState {
   const std::string boot_id = NewUuid();
   DrainState drain;
   Readiness readiness{drain};
+  ReloadActions reload_actions;
   OpenConnections connections;
   mmu::NxParameters nx_parameters{ReadItlbMultihit()};
   RequestIdCache request_ids;

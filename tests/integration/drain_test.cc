@@ -231,12 +231,29 @@ TEST(DrainTest, PeersThatWatchHealthOrHoldReflectionOpenAreNotWaitedFor) {
   EXPECT_FALSE(watch->Finish().ok());
 }
 
-TEST(DrainTest, SighupDrainsAsSigtermDoes) {
+TEST(DrainTest, SighupReloadsAndTheDaemonServesOn) {
   Daemon daemon;
+  const Guest guest(daemon.client(), "guest", {MakeSlot(kMiB)});
   daemon.process().Signal(SIGHUP);
-  EXPECT_EQ(daemon.process().Wait(absl::Seconds(20)), 0)
+  ASSERT_TRUE(Eventually([&] {
+    return absl::StrContains(daemon.MetricsText(),
+                             "mmud_reloads_total{result=\"success\"} 1");
+  })) << daemon.process().Err();
+  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "signal=SIGHUP"))
       << daemon.process().Err();
-  EXPECT_TRUE(absl::StrContains(daemon.process().Err(), "SIGHUP"))
+  guest.WritePages(1);
+  // Were a reload the first of two signals, this would be the second.
+  EXPECT_EQ(daemon.Terminate(absl::Seconds(20)), 0) << daemon.process().Err();
+}
+
+TEST(DrainTest, AReloadDoesNotEndADrain) {
+  Daemon daemon({"--min-drain=2s"});
+  daemon.process().Signal(SIGTERM);
+  ASSERT_TRUE(Eventually([&] {
+    return absl::StrContains(daemon.process().Err(), "draining");
+  })) << daemon.process().Err();
+  daemon.process().Signal(SIGHUP);
+  EXPECT_EQ(daemon.process().Wait(absl::Seconds(60)), 0)
       << daemon.process().Err();
 }
 
