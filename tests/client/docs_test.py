@@ -20,7 +20,7 @@ import unittest
 from daemon import MMUCTL, ROOT, commands
 
 PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md",
-         "docs/other-languages.md",
+         "docs/other-languages.md", "docs/runbook.md",
          "docs/writing-a-migration-controller.md"]
 
 # What a listing of a language is a part of; tests run these programs.
