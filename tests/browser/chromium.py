@@ -20,8 +20,8 @@ class Browser:
             "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
             "--force-device-scale-factor=1", "--force-color-profile=srgb",
             "--enable-logging=stderr",
-            # No page needs the network.
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            # No page needs the network but this host's.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             f"--window-size={width},{height}",
             f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
 
@@ -36,9 +36,13 @@ class Browser:
         """Returns (standard output, messages of the console)."""
         page = self.folder / "page.html"
         page.write_text(html)
+        return self.visit(page.as_uri(), *flags)
+
+    def visit(self, url, *flags):
+        """The same, for a page that is somewhere already."""
         result = subprocess.run(
             ["chromium", *self.flags,
-             f"--user-data-dir={self.folder}/profile", *flags, page.as_uri()],
+             f"--user-data-dir={self.folder}/profile", *flags, url],
             env={"HOME": str(self.folder), "PATH": "/usr/bin:/bin"},
             capture_output=True, text=True, timeout=100)
         if result.returncode != 0:

@@ -19,7 +19,7 @@ import unittest
 
 from daemon import MMUCTL, ROOT, commands
 
-PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md",
+PAGES = ["README.md", "docs/api.md", "docs/mmuctl.md", "docs/monitor.md",
          "docs/other-languages.md", "docs/runbook.md",
          "docs/writing-a-migration-controller.md"]
 
@@ -31,7 +31,8 @@ SOURCES = {"cpp": "docs/examples/migrate.cc",
 BUILT = {"bazel-bin/server/mmud": "server/mmud",
          "bazel-bin/client/mmuctl": "client/mmuctl",
          "bazel-bin/docs/examples/migrate": "docs/examples/migrate",
-         "traces": "traces", "docs": "docs", "proto": "proto"}
+         "deploy": "deploy", "traces": "traces", "docs": "docs",
+         "proto": "proto"}
 
 UNIT = r"(?: ?(?:[KMGT]iB|B|ns|us|ms|s|m)\b)?"
 
@@ -80,9 +81,11 @@ class Shell:
             if (ROOT / target).exists():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).symlink_to(ROOT / target)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.ports = {}
+        for shown in ("9464", "9090"):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.ports[shown] = free.getsockname()[1]
         self.process = subprocess.Popen(
             ["bash"], cwd=self.folder, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -98,8 +101,10 @@ class Shell:
 
     def here(self, command):
         """The command with paths and ports of this test's own."""
-        return (command.replace("/tmp/", f"{self.folder}/")
-                .replace("127.0.0.1:9464", f"127.0.0.1:{self.port}"))
+        for shown, port in self.ports.items():
+            command = command.replace(f"127.0.0.1:{shown}",
+                                      f"127.0.0.1:{port}")
+        return command.replace("/tmp/", f"{self.folder}/")
 
     def run(self, command):
         """(exit code, output) of a command."""
@@ -157,6 +162,9 @@ class DocsTest(unittest.TestCase):
 
     def test_the_commands_of_the_page_about_mmuctl(self):
         self.assertGreater(self.run_page("docs/mmuctl.md"), 10)
+
+    def test_the_commands_of_the_page_about_monitoring(self):
+        self.assertGreater(self.run_page("docs/monitor.md"), 10)
 
     def test_the_commands_of_the_page_about_controllers(self):
         self.assertGreater(
