@@ -27,6 +27,7 @@ void AddGenerationCommand(CLI::App& app, Context& context);
 void AddAgerCommand(CLI::App& app, Context& context);
 void AddWorkingSetCommand(CLI::App& app, Context& context);
 void AddHotCommand(CLI::App& app, Context& context);
+void AddTopCommand(CLI::App& app, Context& context);
 void AddStatsCommands(CLI::App& app, Context& context);
 void AddDebugCommands(CLI::App& app, Context& context);
 // Adds the command `debug tables`, to the group `debug`.

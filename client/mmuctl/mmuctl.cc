@@ -34,13 +34,13 @@ constexpr char kComplete[] = "__complete";
 
 // In the order of --help.
 constexpr AddCommands kCommands[] = {
-    AddVmCommands,        AddMemslotCommands, AddMemoryCommands,
-    AddWorkloadCommands,  AddTraceCommands,   AddDirtyLogCommands,
-    AddSplitCommands,     AddCompareCommand,  AddAgingCommands,
-    AddGenerationCommand, AddAgerCommand,     AddWorkingSetCommand,
-    AddHotCommand,        AddStatsCommands,   AddDebugCommands,
-    AddOperationCommands, AddDaemonCommands,  AddCallCommands,
-    AddShellCommands,
+    AddVmCommands,        AddMemslotCommands,   AddMemoryCommands,
+    AddWorkloadCommands,  AddTraceCommands,     AddDirtyLogCommands,
+    AddSplitCommands,     AddCompareCommand,    AddAgingCommands,
+    AddGenerationCommand, AddAgerCommand,       AddWorkingSetCommand,
+    AddHotCommand,        AddTopCommand,        AddStatsCommands,
+    AddDebugCommands,     AddOperationCommands, AddDaemonCommands,
+    AddCallCommands,      AddShellCommands,
 };
 
 void AddGlobalFlags(CLI::App& app, Context& context) {

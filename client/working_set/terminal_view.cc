@@ -5,10 +5,9 @@
 #include <cstdint>
 #include <string>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "client/text/printable.h"
 #include "client/text/table.h"
 #include "client/text/units.h"
 #include "client/working_set/age_bins.h"
@@ -22,16 +21,6 @@ namespace {
 
 constexpr int kWidth = 80;
 constexpr int kBarWidth = 30;
-
-// `text` with a question mark for each byte that is no printable ASCII: it
-// might change the state of a terminal.
-std::string Printable(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(static_cast<unsigned char>(c))) c = '?';
-  }
-  return printable;
-}
 
 std::string ViewHead(const WorkingSetPicture& picture) {
   KeyValues values;

@@ -64,6 +64,7 @@ workingset alpha --unit 2m
 hot alpha --limit 10
 ager alpha --cpu-percent 5
 workingset alpha --forget
+top --once --interval 100ms
 stats alpha --per-vcpu
 debug audit alpha
 debug tables alpha

@@ -43,6 +43,7 @@ LINKED_FOR_EFFECT = {
     "//client/mmuctl:shell_commands",
     "//client/mmuctl:split_commands",
     "//client/mmuctl:stats_commands",
+    "//client/mmuctl:top_command",
     "//client/mmuctl:trace_commands",
     "//client/mmuctl:vm_commands",
     "//client/mmuctl:working_set_command",
