@@ -57,7 +57,8 @@ LackeyParser::Continue LackeyParser::Feed(std::string_view chunk,
   while (!chunk.empty()) {
     const size_t line_feed = chunk.find('\n');
     const std::string_view piece = chunk.substr(0, line_feed);
-    if (partial_.empty() && !too_long_ && line_feed != std::string_view::npos) {
+    if (partial_.empty() && !too_long_ && piece.size() <= kMaxLineBytes &&
+        line_feed != std::string_view::npos) {
       if (TakeLine(piece, on_record) == Continue::kNo) return Continue::kNo;
     } else {
       too_long_ |= partial_.size() + piece.size() > kMaxLineBytes;
@@ -80,7 +81,11 @@ LackeyParser::Continue LackeyParser::Feed(std::string_view chunk,
 }
 
 void LackeyParser::Finish(Callback on_record) {
-  if (!partial_.empty()) TakeLine(partial_, on_record);
+  if (too_long_) {
+    ++other_lines_;
+  } else if (!partial_.empty()) {
+    TakeLine(partial_, on_record);
+  }
   partial_.clear();
   too_long_ = false;
 }

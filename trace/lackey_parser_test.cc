@@ -104,6 +104,28 @@ TEST(LackeyParserTest, EndlessLineIsSkippedAndNotCollected) {
   EXPECT_EQ(Parse(text, 777), (Records{{TraceOp::kLoad, 0x10, 8}}));
 }
 
+TEST(LackeyParserTest, ALongLineIsNoAccessWhereverTheStreamIsCut) {
+  // Its start alone would be an access.
+  const std::string line = " L 10,4" + std::string(4096, '0');
+  for (const char* end : {"\n", ""}) {
+    const std::string text = line + end;
+    for (const size_t cut : {size_t{0}, size_t{7}, text.size()}) {
+      int records = 0;
+      const auto count = [&records](const TraceRecord&) {
+        ++records;
+        return LackeyParser::Continue::kYes;
+      };
+      LackeyParser parser;
+      parser.Feed(std::string_view(text).substr(0, cut), count);
+      parser.Feed(std::string_view(text).substr(cut), count);
+      parser.Finish(count);
+      EXPECT_EQ(records, 0) << cut;
+      EXPECT_EQ(parser.other_lines(), 1u) << cut;
+      EXPECT_TRUE(parser.notes().empty()) << cut;
+    }
+  }
+}
+
 TEST(LackeyParserTest, StopsAtOnceWhenTold) {
   LackeyParser parser;
   int calls = 0;

@@ -103,6 +103,9 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
                         chunk.gpa_bytes(), chunk.slot()));
   }
   const GpaRange part = {chunk.gpa_bytes(), chunk.size_bytes()};
+  if (absl::Status status = pages->second.CheckPart(part); !status.ok()) {
+    return absl::DataLossError(status.message());
+  }
   int64_t count = 0;
   if (chunk.has_bitmap()) {
     if (absl::Status status = pages->second.AddBitmap(part, chunk.bitmap());
@@ -114,7 +117,8 @@ absl::Status DirtyLogStream::OnChunk(const v1::DirtyLogChunk& chunk) {
     int64_t end = part.gpa_bytes;
     for (const v1::Extent& extent : chunk.extents().extents()) {
       const GpaRange range = {extent.gpa_bytes(), extent.size_bytes()};
-      if (range.gpa_bytes < end || range.end_bytes() > part.end_bytes()) {
+      if (range.gpa_bytes < end || range.size_bytes < 0 ||
+          range.size_bytes > part.end_bytes() - range.gpa_bytes) {
         return absl::DataLossError(absl::StrFormat(
             "extent at gpa %#x lies outside its chunk", range.gpa_bytes));
       }

@@ -20,7 +20,9 @@ int64_t TotalBytes(const std::vector<GpaRange>& ranges) {
 
 PageBitmap::PageBitmap(GpaRange range) {
   if (range.gpa_bytes < 0 || range.size_bytes < 0 ||
-      range.gpa_bytes % kPageBytes != 0 || range.size_bytes % kPageBytes != 0) {
+      range.gpa_bytes % kPageBytes != 0 || range.size_bytes % kPageBytes != 0 ||
+      range.size_bytes > kMaxBitmapBytes ||
+      range.gpa_bytes > INT64_MAX - range.size_bytes) {
     return;
   }
   range_ = range;

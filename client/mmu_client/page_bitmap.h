@@ -16,6 +16,9 @@ inline constexpr int64_t kPageBytes = 4096;
 
 // The dirty log is cleared in units of this many pages.
 inline constexpr int64_t kPagesPerWord = 64;
+// The largest memory of a bitmap: the daemon has no memslot of more pages. The
+// bits then take 256 MiB.
+inline constexpr int64_t kMaxBitmapBytes = kPageBytes << 31;
 
 // Guest-physical memory [gpa_bytes, gpa_bytes + size_bytes). A value.
 struct GpaRange {
@@ -33,14 +36,17 @@ int64_t TotalBytes(const std::vector<GpaRange>& ranges);
 class PageBitmap {
  public:
   PageBitmap() = default;
-  // An empty set. INVALID: `range` has negative or unaligned numbers; the set
-  // then covers nothing.
+  // An empty set. INVALID: `range` has negative or unaligned numbers, more than
+  // kMaxBitmapBytes, or an end above 2^63; the set then covers nothing.
   explicit PageBitmap(GpaRange range);
 
   const GpaRange& range() const { return range_; }
   int64_t page_count() const { return page_count_; }
   int64_t size_bytes() const { return page_count_ * kPageBytes; }
   bool empty() const { return page_count_ == 0; }
+
+  // INVALID_ARGUMENT unless `part` is aligned and within range().
+  absl::Status CheckPart(GpaRange part) const;
 
   // REQUIRES (Contains): `gpa_bytes` lies in range().
   bool Contains(int64_t gpa_bytes) const;
@@ -74,7 +80,6 @@ class PageBitmap {
   int64_t CountIn(GpaRange part) const;
 
  private:
-  absl::Status CheckPart(GpaRange part) const;
   void Set(int64_t page);
 
   GpaRange range_;

@@ -1,6 +1,7 @@
 #include "client/mmu_client/page_bitmap.h"
 
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <set>
 #include <string>
@@ -44,6 +45,18 @@ TEST(PageBitmapTest, RefusesWhatIsOutsideOrUnaligned) {
         << bad.gpa_bytes << " " << bad.size_bytes;
   }
   EXPECT_TRUE(bitmap.empty());
+}
+
+TEST(PageBitmapTest, CoversNoMoreThanTheLargestMemslot) {
+  const int64_t most = kMaxBitmapBytes;
+  const int64_t top = std::numeric_limits<int64_t>::max() - kPageBytes + 1;
+  for (const GpaRange& range :
+       {GpaRange{0, most + kPageBytes}, GpaRange{0, top},
+        GpaRange{top, 2 * kPageBytes}}) {
+    EXPECT_EQ(PageBitmap(range).range(), GpaRange()) << range.size_bytes;
+  }
+  const GpaRange last = {top - kPageBytes, kPageBytes};
+  EXPECT_EQ(PageBitmap(last).range(), last);
 }
 
 TEST(PageBitmapTest, RefusesABitmapOfAnotherLengthOrWithPaddingSet) {

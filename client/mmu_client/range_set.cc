@@ -29,7 +29,10 @@ bool RangeSet::Remove(GpaRange range) {
   if (it == end_by_start_.begin()) return false;
   --it;
   const auto [start, end] = *it;
-  if (range.end_bytes() > end) return false;
+  // No sum of what came from outside, which can be too large.
+  if (range.gpa_bytes >= end || range.size_bytes > end - range.gpa_bytes) {
+    return false;
+  }
   if (start == range.gpa_bytes) {
     end_by_start_.erase(it);
   } else {

@@ -1,5 +1,7 @@
 #include "client/mmu_client/range_set.h"
 
+#include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "client/mmu_client/page_bitmap.h"
@@ -31,6 +33,15 @@ TEST(RangeSetTest, WhatIsNotThereCannotBeRemoved) {
   EXPECT_TRUE(set.Remove({100, 100}));
   EXPECT_TRUE(set.empty());
   EXPECT_FALSE(set.Remove({100, 1}));
+}
+
+TEST(RangeSetTest, ARangeWhoseEndIsAbove2To63CannotBeRemoved) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  RangeSet set({{0x1000, 0x3000}});
+  EXPECT_FALSE(set.Remove({0x2000, kMost - 0xfff}));
+  EXPECT_FALSE(set.Remove({kMost, kMost}));
+  EXPECT_FALSE(set.Remove({kMost, 1}));
+  EXPECT_EQ(set.Ranges(), (std::vector<GpaRange>{{0x1000, 0x3000}}));
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ absl::Status ApplyJson(absl::string_view text, absl::string_view source,
   nlohmann::json json;
   try {
     json = nlohmann::json::parse(text.begin(), text.end());
-  } catch (const nlohmann::json::parse_error& error) {
+  } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(source, " is not JSON: ", error.what()));
   }

@@ -73,6 +73,11 @@ TEST(Config, NamesTheRangeOfANumber) {
   EXPECT_THAT(Error(R"({"log_format": "xml"})"), HasSubstr("text, json"));
 }
 
+TEST(Config, RefusesANumberThatNoTypeHolds) {
+  EXPECT_THAT(Error(R"({"max_vms": 1e999})"),
+              AllOf(HasSubstr("f.json"), HasSubstr("1e999")));
+}
+
 TEST(Config, SaysWhyAFileIsNotJson) {
   EXPECT_THAT(Error("{"), HasSubstr("f.json is not JSON"));
   EXPECT_THAT(Error("[]"), HasSubstr("one JSON object"));
