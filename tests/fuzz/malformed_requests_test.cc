@@ -2,10 +2,8 @@
 // bytes, and valid messages that were changed at random.
 
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,9 +11,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
-#include "google/protobuf/dynamic_message.h"
 #include "google/protobuf/message.h"
 #include "gtest/gtest.h"
+#include "tests/fuzz/any_message.h"
+#include "tests/fuzz/mutation.h"
 #include "tests/integration/daemon.h"
 #include "tests/integration/guest.h"
 
@@ -38,9 +37,9 @@ constexpr uint32_t kSeed = 20240229;
 // deadline.
 constexpr absl::Duration kTimeout = absl::Milliseconds(500);
 
-using Random = std::mt19937_64;
-
-uint64_t Below(Random& random, uint64_t limit) { return random() % limit; }
+using fuzz::Below;
+using fuzz::Fill;
+using fuzz::Random;
 
 std::vector<const MethodDescriptor*> AllMethods() {
   std::vector<const MethodDescriptor*> methods;
@@ -62,123 +61,6 @@ std::vector<const MethodDescriptor*> AllMethods() {
     }
   }
   return methods;
-}
-
-int64_t AnyNumber(Random& random) {
-  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
-  const int64_t kSome[] = {0,
-                           1,
-                           -1,
-                           2,
-                           4095,
-                           4096,
-                           8192,
-                           262144,
-                           kMiB,
-                           kMax,
-                           -kMax - 1,
-                           kMax / 2,
-                           kMax - 4095,
-                           2 * kMiB,
-                           kGiB,
-                           64,
-                           int64_t{1} << 40,
-                           int64_t{1} << 52};
-  switch (Below(random, 4)) {
-    case 0:
-      return static_cast<int64_t>(random());
-    case 1:
-      return static_cast<int64_t>(Below(random, 1000));
-    default:
-      return kSome[Below(random, std::size(kSome))];
-  }
-}
-
-// A random string, with or without a meaning for the field.
-std::string AnyString(const FieldDescriptor& field, Random& random) {
-  const std::string kSome[] = {
-      "vms/alpha",
-      "vms/alpha/memslots/0",
-      "operations/1",
-      "operations/3f0d7c52-7f41-4b7e-8d35-6a0c9d1e2f3b",
-      "alpha",
-      "",
-      "vms/",
-      "../../etc/passwd",
-      "sort.trace",
-      "vms/\xff",
-      std::string(5000, 'a'),
-      "0b7c6a4e-53a8-4f0c-9d7e-1f2a3b4c5d6e"};
-  std::string text = kSome[Below(random, std::size(kSome))];
-  if (Below(random, 4) == 0) {
-    text.assign(Below(random, 40), static_cast<char>('!' + Below(random, 90)));
-  }
-  if (field.type() == FieldDescriptor::TYPE_BYTES) {
-    text.assign(Below(random, 70), static_cast<char>(random()));
-  } else {
-    for (char& c : text) c = static_cast<char>(c & 0x7f);
-  }
-  return text;
-}
-
-void Fill(Message* message, int depth, Random& random);
-
-void SetField(Message* message, const FieldDescriptor& field, int depth,
-              Random& random) {
-  const Reflection& reflection = *message->GetReflection();
-  const bool repeated = field.is_repeated();
-  switch (field.cpp_type()) {
-#define SET(Type, value)                        \
-  {                                             \
-    const auto x = value;                       \
-    if (repeated) {                             \
-      reflection.Add##Type(message, &field, x); \
-    } else {                                    \
-      reflection.Set##Type(message, &field, x); \
-    }                                           \
-    break;                                      \
-  }
-    case FieldDescriptor::CPPTYPE_INT32:
-      SET(Int32, static_cast<int32_t>(AnyNumber(random)))
-    case FieldDescriptor::CPPTYPE_INT64:
-      SET(Int64, AnyNumber(random))
-    case FieldDescriptor::CPPTYPE_UINT32:
-      SET(UInt32, static_cast<uint32_t>(AnyNumber(random)))
-    case FieldDescriptor::CPPTYPE_UINT64:
-      SET(UInt64, static_cast<uint64_t>(AnyNumber(random)))
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      SET(Double, Below(random, 3) == 0
-                      ? std::numeric_limits<double>::quiet_NaN()
-                      : static_cast<double>(AnyNumber(random)) * 0.25)
-    case FieldDescriptor::CPPTYPE_FLOAT:
-      SET(Float, static_cast<float>(AnyNumber(random)))
-    case FieldDescriptor::CPPTYPE_BOOL:
-      SET(Bool, Below(random, 2) == 0)
-    case FieldDescriptor::CPPTYPE_ENUM:
-      SET(EnumValue, static_cast<int>(Below(random, 6)) - 1)
-    case FieldDescriptor::CPPTYPE_STRING:
-      SET(String, AnyString(field, random))
-#undef SET
-    case FieldDescriptor::CPPTYPE_MESSAGE:
-      if (depth > 0) {
-        Fill(repeated ? reflection.AddMessage(message, &field)
-                      : reflection.MutableMessage(message, &field),
-             depth - 1, random);
-      }
-      break;
-  }
-}
-
-void Fill(Message* message, int depth, Random& random) {
-  const Descriptor& descriptor = *message->GetDescriptor();
-  for (int i = 0; i < descriptor.field_count(); ++i) {
-    const FieldDescriptor& field = *descriptor.field(i);
-    const uint64_t times =
-        field.is_repeated() ? Below(random, 4) : Below(random, 3);
-    for (uint64_t j = 0; j < times; ++j) {
-      SetField(message, field, depth, random);
-    }
-  }
 }
 
 // Names an existing VM, so that the daemon checks more than the VM's name.
